@@ -1,0 +1,66 @@
+# NeXtVLAD Pipeline. `make help` lists the targets.
+
+CONFIG ?= pipeline/configs/sample.yaml
+DATA ?=
+SET ?=
+TARGET ?= local
+RUNS ?= runs
+IMAGE ?=
+OUTPUT ?= build
+PYTEST ?=
+UPGRADE ?=
+
+PY = .venv/bin/python
+UV = .venv/uv/bin/uv
+LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --universal --python-version 3.11 --annotation-style line \
+	$(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev pipeline-run compile test test-slow lint format lock clean clean-all
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  make pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
+
+setup: ## make .venv from the locked requirements (skipped when nothing changed)
+	@requirements/install.sh cpu
+
+setup-dev: ## the same, with what tests and checks need
+	@requirements/install.sh dev
+
+pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
+	@[ "$(TARGET)" = local ] || { echo "error: TARGET is $(TARGET), expected local" >&2; exit 1; }
+	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET)
+
+compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
+	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)"
+
+test: setup-dev lint ## set up, check the code and run the tests
+	@$(PY) -m pytest -m "not slow" $(PYTEST)
+
+test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once
+	@$(PY) -m pytest -m slow $(PYTEST)
+
+lint: setup-dev ## ruff, mypy and the import contracts
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: setup-dev ## format the code, mend what can be mended
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+lock: setup-dev ## lock the requirements anew after an .in file changed (UPGRADE=1: newest versions)
+	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(LOCK) requirements/cpu.in -o requirements/cpu.txt
+	$(LOCK) requirements/gpu.in -c requirements/cpu.txt -o requirements/gpu.txt
+	$(LOCK) requirements/dev.in -c requirements/cpu.txt -o requirements/dev.txt
+
+clean: ## remove runs, their data, checkpoints and caches
+	rm -rf "$(RUNS)" build
+
+clean-all: clean ## remove the virtual environment too
+	rm -rf .venv .setup.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

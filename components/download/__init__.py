@@ -1,0 +1,1 @@
+"""Find or make the shards and prove them in a manifest."""

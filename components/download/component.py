@@ -1,0 +1,35 @@
+"""The download step's KFP signature."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+
+@dsl.component(base_image="set-by-target", install_kfp_package=False)
+def download(
+    data_source: str,
+    destination: str,
+    overrides: str,
+    examples: dsl.Output[dsl.Dataset],
+) -> NamedTuple("Outputs", [("data_fingerprint", str)]):  # type: ignore[valid-type]
+    """Find the shards (or make the built-in sample), verify every byte, write the manifest.
+
+    Args:
+        data_source: `sample`, or a folder of shards: a path or gs:// URI.
+        destination: Folder or gs:// prefix that outlives the run; empty: inside the artifact.
+        overrides: JSON object of further parameters, by section.
+        examples: manifest.json: the shards' URIs, sizes, MD5s, record counts.
+
+    Returns:
+        data_fingerprint: Digest of the data's content; steps that read the data take it.
+    """
+    from components.download.step import run_download
+    from trainer.config import Config, parse_overrides
+    from trainer.errors import reported
+
+    with reported():
+        config = Config().updated(parse_overrides(overrides))
+        examples.uri, fingerprint = run_download(
+            data_source, destination, config, examples.path, examples.uri
+        )
+    return (fingerprint,)

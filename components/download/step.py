@@ -1,0 +1,215 @@
+"""Find the shards (or make the sample), verify every byte once, and write the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.download import sample
+from trainer import records
+from trainer.config import Config
+from trainer.errors import InputError
+from trainer.files import atomic_directory, local_path, read_json, write_json
+from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard, digest_of_files
+from trainer.progress import Progress, say
+from trainer.records import Level
+from trainer.source_digest import source_digest
+from trainer.vocabulary import read_vocabulary
+
+SAMPLE = "sample"
+SUFFIX = ".tfrecord"
+VOCABULARY, ORACLE = "vocabulary.csv", "oracle.csv"
+INDEX = "index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Verified:
+    """What reading a whole shard proved, valid while its size and time stay the same."""
+
+    bytes: int
+    modified_ns: int
+    md5: str
+    records: int
+    level: Level
+
+
+def run_download(
+    source: str, destination: str, config: Config, artifact: str, artifact_uri: str
+) -> tuple[str, str]:
+    """Write `manifest.json` for the data of `source`.
+
+    Args:
+        source: `sample`, or a folder (a path, or `gs://` where /gcs is mounted) with the splits as
+            folders `train/`, `validate/`, `test/`, or as prefixes of the files' names.
+        destination: folder that outlives the run, for what is made and for what was verified;
+            empty: all goes into the artifact.
+        config: `data` and `sample` are used.
+        artifact: folder of this run's artifact, and its URI.
+
+    Returns:
+        The URI of the folder that holds the manifest, and the data's fingerprint. With a
+        destination the URI follows from the data alone, so that whatever ran on it is found again.
+
+    Raises:
+        InputError: no such source, no shards, or a damaged one.
+    """
+    root = local_path(destination) if destination else Path(artifact)
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root):
+        made = source == SAMPLE
+        folder = _sample_folder(config, root) if made else local_path(source).resolve()
+        manifest = _manifest(source, folder, config, root)
+        if destination:
+            uri = f"{destination.rstrip('/')}/manifests/{manifest.fingerprint}"
+        else:
+            uri = artifact_uri
+        manifest.write((local_path(uri) if destination else Path(artifact)) / MANIFEST)
+    counts = ", ".join(
+        f"{manifest.records(split):,} {split}" for split in SPLITS if manifest.records(split)
+    )
+    size = sum(shard.bytes for shard in manifest.shards)
+    say(
+        "download",
+        f"{len(manifest.shards)} {manifest.level}-level shards verified: {counts} videos, "
+        f"{manifest.num_classes:,} classes, {size / 1e6:,.1f} MB",
+    )
+    return uri, manifest.fingerprint
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Two runs with one destination take turns, so that neither reads what the other writes."""
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("download", f"waits for another run that prepares {root}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sample_folder(config: Config, root: Path) -> Path:
+    """The built-in sample, made unless it is there, whole and unchanged."""
+    parameters = json.dumps(dataclasses.asdict(config.sample), sort_keys=True)
+    code = source_digest([Path(sample.__file__), Path(records.__file__)])
+    folder = root / f"sample-{hashlib.sha256((parameters + code).encode()).hexdigest()[:16]}"
+    sums = folder / "md5.json"
+    if folder.exists():
+        if sums.is_file() and all(
+            (folder / name).is_file() and _md5(folder / name) == md5
+            for name, md5 in read_json(sums).items()
+        ):
+            return folder
+        say("download", f"the sample in {folder} was changed since it was made: made anew")
+        shutil.rmtree(folder)
+    with atomic_directory(folder) as partial:
+        spec = config.sample
+        total = spec.train_videos + spec.validate_videos
+        say("download", f"makes the built-in sample of {total:,} videos (seed {spec.seed})")
+        sample.write_sample(spec, partial)
+        files = sorted(file for file in partial.rglob("*") if file.is_file())
+        write_json(
+            partial / sums.name, {str(file.relative_to(partial)): _md5(file) for file in files}
+        )
+    return folder
+
+
+def _manifest(source: str, folder: Path, config: Config, root: Path) -> Manifest:
+    files = _find_shards(folder)
+    index_file = root / INDEX
+    known = _read_index(index_file)
+    shards: list[Shard] = []
+    verified: dict[str, dict[str, Any]] = {}
+    levels: dict[Level, Path] = {}
+    progress = Progress("download", sum(len(paths) for paths in files.values()), "shards")
+    for split, paths in files.items():
+        for path in paths:
+            proof = _verify(path, known.get(str(path)))
+            verified[str(path)] = dataclasses.asdict(proof)
+            levels.setdefault(proof.level, path)
+            shards.append(Shard(split, str(path), proof.bytes, proof.md5, proof.records))
+            progress.advance(note=path.name)
+    write_json(index_file, {name: dataclasses.asdict(p) for name, p in known.items()} | verified)
+    if len(levels) > 1:
+        raise InputError(
+            f"{folder}: holds frame-level shards ({levels['frame'].name}) and video-level ones "
+            f"({levels['video'].name}), expected one level"
+        )
+    vocabulary = _beside(folder, VOCABULARY)
+    oracle = folder / ORACLE
+    num_classes = config.data.num_classes
+    if vocabulary:
+        num_classes = num_classes or read_vocabulary(vocabulary).num_classes
+    else:
+        say("download", f"warning: no {VOCABULARY} in {folder} or above it: classes have no names")
+    extras = [path for path in (vocabulary, oracle) if path and path.is_file()]
+    return Manifest(
+        source=source,
+        level=next(iter(levels)),
+        num_classes=num_classes or records.NUM_CLASSES,
+        shards=tuple(shards),
+        vocabulary=str(vocabulary or ""),
+        oracle=str(oracle) if oracle.is_file() else "",
+        content=digest_of_files(extras),
+    )
+
+
+def _find_shards(folder: Path) -> dict[str, list[Path]]:
+    """Shards by split, sorted by name.
+
+    Raises:
+        InputError: no such folder, or train or validate has no shards.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected `{SAMPLE}` or a folder of shards")
+    found = {}
+    for split in SPLITS:
+        if (folder / split).is_dir():
+            paths = sorted((folder / split).glob(f"*{SUFFIX}"))
+        else:
+            paths = sorted(folder.glob(f"{split}*{SUFFIX}"))
+        if not paths and split != "test":
+            raise InputError(
+                f"{folder}: no shards of {split}, expected {split}/*{SUFFIX} or {split}*{SUFFIX}"
+            )
+        if paths:
+            found[split] = paths
+    return found
+
+
+def _verify(path: Path, known: _Verified | None) -> _Verified:
+    """Read the whole shard, unless it has the size and time of when it was read before."""
+    status = path.stat()
+    if known and (known.bytes, known.modified_ns) == (status.st_size, status.st_mtime_ns):
+        return known
+    count, level = 0, records.FRAME
+    for record in records.read_records(path):
+        if not count:
+            level = records.parse(record).level
+        count += 1
+    return _Verified(status.st_size, status.st_mtime_ns, _md5(path), count, level)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _read_index(path: Path) -> dict[str, _Verified]:
+    """What earlier runs verified; nothing where the index is absent, damaged or of another form."""
+    try:
+        return {name: _Verified(**proof) for name, proof in read_json(path).items()}
+    except (InputError, TypeError, AttributeError):
+        return {}
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """The file in the folder, or in the one above (the data set's root)."""
+    return next((p for p in (folder / name, folder.parent / name) if p.is_file()), None)

@@ -1,0 +1,1 @@
+"""Score the trained model, its baseline and the ceiling of the data."""

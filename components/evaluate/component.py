@@ -1,0 +1,51 @@
+"""The evaluate step's KFP signature."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+
+@dsl.component(base_image="set-by-target", install_kfp_package=False)
+def evaluate(
+    examples: dsl.Input[dsl.Dataset],
+    trained_model: dsl.Input[dsl.Model],
+    data_fingerprint: str,
+    overrides: str,
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> NamedTuple("Outputs", [("gap", float)]):  # type: ignore[valid-type]
+    """Score the model, its baseline and the data's ceiling on every record of validate.
+
+    Args:
+        examples: The manifest; its validate split is read.
+        trained_model: The model, and the baseline where there is one.
+        data_fingerprint: Of the data; a changed shard makes this step run again.
+        overrides: JSON object of further parameters, by section.
+        evaluation: evaluation.json, predictions.csv (top 20), classes.csv.
+        metrics: GAP@20, mAP, Hit@1 and PERR of each.
+        report: What was found, as one HTML page.
+
+    Returns:
+        gap: GAP@20 of the model.
+    """
+    from components.evaluate.step import run_evaluate
+    from trainer.config import Config, parse_overrides
+    from trainer.errors import reported
+    from trainer.files import write_json
+
+    with reported():
+        config = Config().updated(parse_overrides(overrides))
+        result = run_evaluate(
+            examples.path, trained_model.path, config, evaluation.path, report.path
+        )
+        values = {
+            f"{name}_{metric}": scores[metric]
+            for name, scores in result["metrics"].items()
+            for metric in ("gap", "map", "hit_at_1", "perr")
+        }
+        # Metrics travel as metadata, but KFP's local cache takes an output without a file for lost.
+        write_json(metrics.path, values)
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+    return (result["metrics"]["model"]["gap"],)

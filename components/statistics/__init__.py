@@ -1,0 +1,1 @@
+"""Feature statistics of every record, with Beam."""

@@ -1,0 +1,42 @@
+"""Train on the manifest's train split, with the class frequencies that the statistics found."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.files import local_path
+from trainer.manifest import read_manifest
+from trainer.progress import say
+from trainer.statistics import read_statistics
+from trainer.training import class_priors, train
+
+
+def run_train(
+    examples: str,
+    example_statistics: str,
+    config: Config,
+    checkpoint_root: str,
+    trained_model: str,
+) -> dict[str, Any]:
+    """Write the trained model's folder; see `trainer.training.train`.
+
+    Raises:
+        InputError: artifacts that do not belong together, parameters that do not fit the data, or
+            a bad record.
+    """
+    manifest = read_manifest(examples)
+    _, arrays = read_statistics(example_statistics, manifest.fingerprint)
+    priors = class_priors(manifest, arrays)
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = local_path(checkpoint_root) if checkpoint_root else Path(scratch)
+        result = train(config, manifest, priors, checkpoints, trained_model)
+    for one in result.values():
+        say(
+            "train",
+            f"{one['model']}: {one['parameters']:,} parameters, final loss "
+            f"{one['history'][-1]['loss']:.3f}, {one['examples_per_second']:,.0f} examples/s",
+        )
+    return result

@@ -1,0 +1,1 @@
+"""The DAG, its parameters, and where it runs."""

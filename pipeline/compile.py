@@ -1,0 +1,62 @@
+"""`python -m pipeline.compile`: one file for Vertex AI, one for KFP on Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from kfp import compiler
+
+from pipeline.check_spec import check_pipeline_file
+from pipeline.targets.kubernetes import KubernetesTarget
+from pipeline.targets.local import code_digest
+from pipeline.targets.vertex import VertexTarget
+from pipeline.training_pipeline import NAME, Target, build
+from trainer.errors import reported
+from trainer.files import atomic_file
+
+
+def targets(image: str) -> dict[str, Target]:
+    """The targets that need a file, by the suffix of its name.
+
+    Args:
+        image: repository and tag with `{kind}` where `cpu` or `gpu` goes.
+    """
+    cpu, gpu = image.format(kind="cpu"), image.format(kind="gpu")
+    return {
+        "vertex": VertexTarget("vertex", cpu, gpu),
+        "kubernetes": KubernetesTarget("kubernetes", cpu, cpu),
+    }
+
+
+def compile_target(target: Target, path: Path) -> None:
+    """Write one compiled pipeline and check it."""
+    with atomic_file(path) as partial:
+        # KFP takes the format of the file's name.
+        package = partial.with_suffix(".yaml")
+        compiler.Compiler().compile(build(target), str(package))
+        check_pipeline_file(package)
+        package.rename(partial)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("build"), help="folder to write")
+    parser.add_argument(
+        "--image",
+        default="",
+        help="container image, {kind} stands for cpu or gpu; default: nextvlad-pipeline-{kind}:"
+        "<digest of the code and its requirements>",
+    )
+    options = parser.parse_args(arguments)
+    image = options.image or f"nextvlad-pipeline-{{kind}}:{code_digest()}"
+    with reported():
+        for suffix, target in targets(image).items():
+            path = options.output / f"{NAME}-{suffix}.yaml"
+            compile_target(target, path)
+            print(f"{path}  ({target.cpu_image}, {target.gpu_image})")
+
+
+if __name__ == "__main__":
+    main()

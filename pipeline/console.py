@@ -1,0 +1,100 @@
+"""What a person sees of a local run: a line or a few for each step; everything else to a log file.
+
+KFP's runner prints its own events and all that the steps print to standard output. A step's lines
+for people start with `[step]` (`trainer.progress`), its one error line with `error:`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import TextIO
+
+from trainer.progress import duration
+
+STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '([\w-]+)'")
+_FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+_FOR_PEOPLE = re.compile(r"^\s*\[(\w+)\] ")
+_ERROR = re.compile(r"^\s*error: (.*)")
+_TAIL_LINES = 25
+
+
+class Console(io.TextIOBase):
+    """A stream to redirect standard output into.
+
+    Args:
+        terminal: where lines for people go.
+        log: file that takes everything.
+
+    Attributes:
+        seconds: by step that ran.
+        cached: steps whose earlier result was used.
+        failed: the step that failed, or empty.
+        error: its error line, or empty.
+    """
+
+    def __init__(self, terminal: TextIO, log: Path) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cached: list[str] = []
+        self.failed = ""
+        self.error = ""
+        self.tail: list[str] = []
+        self._terminal = terminal
+        self._log = log.open("w", encoding="utf-8", buffering=1)
+        self._pending = ""
+        self._started = time.monotonic()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *whole, self._pending = (self._pending + text).split("\n")
+        for line in whole:
+            self._line(_COLOR.sub("", line))
+        return len(text)
+
+    def close(self) -> None:
+        if not self._log.closed:
+            self._log.close()
+        super().close()
+
+    def skipped(self, step: str) -> None:
+        """Say that an earlier result of a step is used; KFP tells only a log that is off."""
+        self.cached.append(step)
+        self._say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
+        self._say(f"[{step}] nothing that it depends on changed: earlier result used")
+
+    def _line(self, line: str) -> None:
+        if not line.strip():
+            return
+        self._log.write(line + "\n")
+        if match := _STARTED.search(line):
+            self._started = time.monotonic()
+            self.tail = []
+            step = match[1]
+            self._say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
+        elif match := _FINISHED.search(line):
+            self._finished(match[1], match[2])
+        elif match := _ERROR.match(line):
+            self.error = match[1]
+        elif _FOR_PEOPLE.match(line):
+            self._say(line.strip())
+        else:
+            self.tail = [*self.tail[1 - _TAIL_LINES :], line]
+
+    def _finished(self, step: str, status: str) -> None:
+        self.seconds[step] = time.monotonic() - self._started
+        if status == "SUCCESS":
+            self.error = ""
+            self._say(f"[{step}] took {duration(self.seconds[step])}")
+        else:
+            self.failed = step
+
+    def _say(self, line: str) -> None:
+        self._terminal.write(line + "\n")
+        self._terminal.flush()

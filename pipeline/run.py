@@ -1,0 +1,188 @@
+"""`python -m pipeline.run`: run the DAG on this machine with KFP's local runner."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kfp import local
+
+from pipeline.console import Console
+from pipeline.parameters import (
+    merged,
+    parse_settings,
+    pipeline_parameters,
+    read_configuration,
+)
+from pipeline.report import Run, final_table, write_report
+from pipeline.results import RecordingCache
+from pipeline.targets.local import ROOT, local_target
+from pipeline.training_pipeline import build
+from trainer.errors import InputError, reported
+from trainer.files import local_path, read_json, write_json
+from trainer.progress import duration
+
+STATE = ".pipeline"
+"""What outlives a run, below the folder of runs: data, checkpoints, KFP's cache."""
+
+
+def run_pipeline(parameters: dict[str, Any], runs: Path, caching: bool = True) -> Run:
+    """Run the DAG and write the run's folder.
+
+    Args:
+        parameters: of the pipeline, checked, all of them.
+        runs: folder of runs; a new one is made below it, and `.pipeline` for what outlives runs.
+        caching: whether steps whose inputs are those of an earlier run are skipped.
+
+    Raises:
+        InputError: a step failed; the message is the step's own error line.
+    """
+    start = time.monotonic()
+    state = runs / STATE
+    parameters = parameters | {
+        "destination": parameters["destination"] or str(state / "data"),
+        "checkpoint_root": parameters["checkpoint_root"] or str(state / "checkpoints"),
+    }
+    folder = _new_run_folder(runs)
+    write_json(folder / "parameters.json", parameters)
+    print(f"run {folder}")
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "artifacts"),
+        enable_caching=True,
+        cache_root=str(state / "cache"),
+        raise_on_error=False,
+    )
+    console = Console(sys.stdout, folder / "pipeline.log")
+    results = RecordingCache(str(state / "cache"), console.skipped)
+    results.install()
+    with console, _steps_environment(), contextlib.redirect_stdout(console):
+        build(local_target(caching))(**parameters)
+    if console.failed:
+        _fail(console, folder)
+    verdict = results.outputs["verdict"].metadata
+    run = Run(
+        folder=folder,
+        parameters=parameters,
+        seconds=console.seconds,
+        artifacts=_artifacts(results, parameters, verdict["blessed"]),
+        reason=verdict["reason"],
+        blessed=verdict["blessed"],
+        wall_seconds=time.monotonic() - start,
+    )
+    for name, artifact in run.artifacts.items():
+        if artifact:
+            (folder / name).symlink_to(artifact)
+    write_report(run)
+    return run
+
+
+def _artifacts(
+    results: RecordingCache, parameters: dict[str, Any], blessed: bool
+) -> dict[str, str]:
+    """Folders by the artifact's name; empty for the serving model that was not blessed."""
+    names = ("example_statistics", "trained_model", "evaluation", "serving_model")
+    found = {
+        name: results.folder(name) if name != "serving_model" or blessed else "" for name in names
+    }
+    # The download step always runs, so its output is not in the cache; the folder of its manifest
+    # follows from the data alone.
+    statistics = Path(found["example_statistics"]) / "statistics.json"
+    fingerprint = read_json(statistics)["data_fingerprint"]
+    examples = local_path(parameters["destination"]) / "manifests" / fingerprint
+    return {"examples": str(examples)} | found
+
+
+def _fail(console: Console, folder: Path) -> NoReturn:
+    log = folder / "pipeline.log"
+    if console.error:
+        raise InputError(f"step {console.failed} failed: {console.error} (log: {log})")
+    tail = "\n".join(console.tail)
+    print(f"{tail}\n", file=sys.stderr)
+    raise InputError(f"step {console.failed} failed, see the lines above (log: {log})")
+
+
+def _new_run_folder(runs: Path) -> Path:
+    """`runs/<time>`; two runs that start in one second get two folders."""
+    runs.mkdir(parents=True, exist_ok=True)
+    stamp = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = runs / f"{stamp}{suffix}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise InputError(f"{runs / stamp}: there are 99 runs of this second already")
+
+
+@contextlib.contextmanager
+def _steps_environment() -> Any:
+    """What a step's process needs: this project on its path, and TensorFlow's chatter low."""
+    wanted = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _end_children(_signal: int, _frame: Any) -> NoReturn:
+    """On SIGTERM: end the running step too, which would otherwise go on without a parent."""
+    for task in Path("/proc/self/task").iterdir():
+        _terminate_below(task / "children")
+    sys.stdout.flush()
+    os._exit(128 + signal.SIGTERM)
+
+
+def _terminate_below(children: Path) -> None:
+    for child in children.read_text().split():
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{child}/task").iterdir():
+                _terminate_below(task / "children")
+            os.kill(int(child), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="pipeline/configs/sample.yaml", help="YAML file")
+    parser.add_argument("--data", default="", help="data source, in place of the file's")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings",
+        help="parameters, in place of the file's: epochs=3 model.cluster_size=32",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
+    parser.add_argument("--no-cache", action="store_true", help="run every step anew")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end_children)
+    with reported():
+        configuration = merged(read_configuration(options.config), parse_settings(options.settings))
+        if options.data:
+            configuration["data_source"] = options.data
+        parameters = pipeline_parameters(configuration)
+        source = parameters["data_source"]
+        if source != "sample" and "://" not in source:
+            parameters["data_source"] = str(Path(source).resolve())
+        try:
+            run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache)
+        except KeyboardInterrupt:
+            print("\ninterrupted: start it again, finished steps and checkpoints are kept")
+            raise SystemExit(130) from None
+        print(f"\n── done in {duration(run.wall_seconds)} " + "─" * 54)
+        print(final_table(run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What each place to run adds to the same DAG."""

@@ -1,0 +1,131 @@
+"""The DAG: download → statistics → train → evaluate → gate → export.
+
+One function for every place to run; what differs between them (images, machines, Beam options) is
+a `Target`'s and enters at compile time.
+"""
+
+import dataclasses
+from typing import Any
+
+from kfp import dsl
+
+from components.download.component import download
+from components.evaluate.component import evaluate
+from components.export.component import export
+from components.gate.component import gate
+from components.statistics.component import statistics
+from components.train.component import train
+
+NAME = "nextvlad-training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a place to run adds to the DAG.
+
+    Attributes:
+        name: of the place.
+        cpu_image, gpu_image: container images by dependency set; their tags carry a digest of
+            the code, so that no cache can serve the results of other code.
+        beam_pipeline_args: options of the statistics step's Beam engine.
+        caching: whether steps with equal inputs are skipped.
+    """
+
+    name: str
+    cpu_image: str
+    gpu_image: str
+    beam_pipeline_args: tuple[str, ...] = ()
+    caching: bool = True
+
+    def place(self, step: str, task: dsl.PipelineTask) -> None:
+        """Ask for the machine that a step needs; nothing more here."""
+
+
+def build(target: Target) -> Any:
+    """The pipeline as KFP compiles or runs it, for one place to run."""
+
+    def on(task: dsl.PipelineTask, image: str = target.cpu_image) -> dsl.PipelineTask:
+        task.set_container_image(image).set_caching_options(target.caching)
+        target.place(task.name, task)
+        return task
+
+    @dsl.pipeline(name=NAME)
+    def training_pipeline(
+        data_source: str = "sample",
+        destination: str = "",
+        model: str = "nextvlad",
+        epochs: int = 5,
+        batch_size: int = 160,
+        learning_rate: float = 2e-4,
+        seed: int = 0,
+        min_gap: float = 0.0,
+        checkpoint_root: str = "",
+        overrides: str = "{}",
+    ) -> None:
+        """Train, evaluate and export a video classifier on YouTube-8M records.
+
+        Args:
+            data_source: `sample` (built in), or a folder of shards, a path or gs:// URI, with
+                train/ and validate/.
+            destination: Folder or gs:// prefix that outlives the run, for data that is made and
+                for what was verified; empty: inside the run.
+            model: nextvlad, mean_pooling, logistic or moe.
+            epochs: Passes over the train split, at least 1.
+            batch_size: Videos a step, at least 1.
+            learning_rate: Of Adam, above 0.
+            seed: Of initial weights, order of the data and dropout.
+            min_gap: GAP@20 on validate, 0 to 1, below which the model is not exported.
+            checkpoint_root: Folder or gs:// prefix that outlives the run; a training of the same
+                configuration, data and code goes on there.
+            overrides: Every further parameter, as a JSON object by section, such as
+                {"model": {"cluster_size": 64}}; see trainer/config.py.
+        """
+        # Always runs: it proves that the data is there and unchanged, in seconds if it is.
+        data = on(
+            download(data_source=data_source, destination=destination, overrides=overrides)
+        ).set_caching_options(False)
+        fingerprint = data.outputs["data_fingerprint"]
+        examples = data.outputs["examples"]
+        measured = on(
+            statistics(
+                examples=examples,
+                data_fingerprint=fingerprint,
+                beam_pipeline_args=list(target.beam_pipeline_args),
+            )
+        )
+        trained = on(
+            train(
+                examples=examples,
+                example_statistics=measured.outputs["example_statistics"],
+                data_fingerprint=fingerprint,
+                model=model,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                seed=seed,
+                checkpoint_root=checkpoint_root,
+                overrides=overrides,
+            ),
+            target.gpu_image,
+        )
+        evaluated = on(
+            evaluate(
+                examples=examples,
+                trained_model=trained.outputs["trained_model"],
+                data_fingerprint=fingerprint,
+                overrides=overrides,
+            ),
+            target.gpu_image,
+        )
+        verdict = on(gate(gap=evaluated.outputs["gap"], min_gap=min_gap))
+        with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
+            on(
+                export(
+                    examples=examples,
+                    trained_model=trained.outputs["trained_model"],
+                    data_fingerprint=fingerprint,
+                    overrides=overrides,
+                )
+            )
+
+    return training_pipeline

@@ -1,0 +1,136 @@
+import dataclasses
+import re
+import shutil
+import threading
+
+import pytest
+
+from components.download import step
+from tests.conftest import TINY_SAMPLE, mean_video
+from trainer import records
+from trainer.config import Config
+from trainer.errors import InputError
+from trainer.manifest import read_manifest
+
+CONFIG = Config().updated({"sample": TINY_SAMPLE})
+
+
+def download(source, destination, config=CONFIG, artifact=""):
+    uri, fingerprint = step.run_download(str(source), str(destination), config, artifact, artifact)
+    manifest = read_manifest(uri)
+    assert manifest.fingerprint == fingerprint
+    return uri, manifest
+
+
+def test_a_folder_is_referenced_not_copied(tiny_sample, tmp_path):
+    uri, manifest = download(tiny_sample, tmp_path / "state")
+    assert uri == f"{tmp_path}/state/manifests/{manifest.fingerprint}"
+    assert [shard.split for shard in manifest.shards] == ["train"] * 5 + ["validate"] * 2
+    assert all(shard.path.parent.parent == tiny_sample for shard in manifest.shards)
+    assert manifest.records("train") == 48
+    assert manifest.num_classes == 12
+    assert manifest.oracle == str(tiny_sample / "oracle.csv")
+
+
+def test_the_sample_is_made_once_and_mended(tmp_path, capsys):
+    uri, manifest = download("sample", tmp_path)
+    made = "makes the built-in sample"
+    assert made in capsys.readouterr().out
+    assert download("sample", tmp_path)[0] == uri
+    assert made not in capsys.readouterr().out
+    manifest.shards[0].path.write_bytes(b"spoiled")
+    assert download("sample", tmp_path)[1] == manifest
+    assert "was changed since it was made: made anew" in capsys.readouterr().out
+    other = dataclasses.replace(CONFIG, sample=dataclasses.replace(CONFIG.sample, seed=9))
+    assert download("sample", tmp_path, other)[1].fingerprint != manifest.fingerprint
+
+
+def test_without_a_destination_all_is_in_the_artifact(tmp_path):
+    artifact = str(tmp_path / "artifact")
+    uri, manifest = download("sample", "", artifact=artifact)
+    assert uri == artifact
+    assert all(shard.uri.startswith(artifact) for shard in manifest.shards)
+
+
+def test_what_was_verified_is_not_read_again(tiny_sample, tmp_path, monkeypatch):
+    _, manifest = download(tiny_sample, tmp_path / "state")
+    changed = manifest.shards[1].path
+    records.write_records(changed, [r.payload for r in records.read_records(changed)][:-1])
+    read = []
+    read_records = records.read_records
+    monkeypatch.setattr(records, "read_records", lambda p: read.append(p) or read_records(p))
+    _, again = download(tiny_sample, tmp_path / "state")
+    assert read == [changed]
+    assert again.fingerprint != manifest.fingerprint
+    assert again.records("train") == 47
+
+
+def test_official_names_in_one_folder_and_a_vocabulary_above(tiny_sample, tmp_path):
+    flat = tmp_path / "root" / "flat"
+    flat.mkdir(parents=True)
+    for path in tiny_sample.glob("*/*.tfrecord"):
+        shutil.copy(path, flat)
+    shutil.copy(tiny_sample / "vocabulary.csv", flat.parent)
+    _, manifest = download(flat, tmp_path / "state")
+    assert (manifest.records("train"), manifest.records("validate")) == (48, 20)
+    assert manifest.vocabulary == str(flat.parent / "vocabulary.csv")
+
+
+def test_without_a_vocabulary_classes_are_numbers(tiny_sample, tmp_path, capsys):
+    (tiny_sample / "vocabulary.csv").unlink()
+    _, manifest = download(tiny_sample, tmp_path / "state")
+    assert "warning: no vocabulary.csv" in capsys.readouterr().out
+    assert manifest.num_classes == 3862
+    assert manifest.read_vocabulary().names[11] == "class 11"
+    release_1 = CONFIG.updated({"data": {"num_classes": 4716}})
+    assert download(tiny_sample, tmp_path / "state", release_1)[1].num_classes == 4716
+
+
+def test_two_downloads_at_once_make_one_sample(tmp_path):
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(download("sample", tmp_path)[0]))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert len(set(results)) == 1
+
+
+def test_a_damaged_index_costs_time_and_nothing_else(tiny_sample, tmp_path):
+    _, manifest = download(tiny_sample, tmp_path / "state")
+    (tmp_path / "state" / "index.json").write_text('{"x": 3}')
+    assert download(tiny_sample, tmp_path / "state")[1] == manifest
+
+
+def test_what_is_wrong_is_said(tiny_sample, tmp_path, rng):
+    def fails(words):
+        with pytest.raises(InputError, match=re.escape(words)):
+            download(tiny_sample, tmp_path / "state")
+        assert not (tmp_path / "state" / "manifests").exists()
+
+    with pytest.raises(InputError, match="no such folder; expected `sample` or a folder"):
+        download(tmp_path / "absent", tmp_path / "state")
+    path = tiny_sample / "train" / "train0001.tfrecord"
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    fails(f"{path}: record 9 (at byte ")
+    path.write_bytes(b"some text that is no TFRecord file at all")
+    fails(f"{path}: is no TFRecord file")
+    path.write_bytes(b"")
+    fails(f"{path}: is empty")
+    records.write_records(path, [records.encode(mean_video(rng))])
+    fails("holds frame-level shards (train0000.tfrecord) and video-level ones (train0001.tfrecord)")
+    for shard in (tiny_sample / "train").iterdir():
+        shard.unlink()
+    fails(f"{tiny_sample}: no shards of train, expected train/*.tfrecord or train*.tfrecord")
+
+
+def test_the_real_records(real_data, tmp_path):
+    _, manifest = download(real_data / "video", tmp_path)
+    assert manifest.level == "video"
+    assert (manifest.records("train"), manifest.records("validate")) == (13998, 3501)
+    assert manifest.read_vocabulary().names[0] == "Game"

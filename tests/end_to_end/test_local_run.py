@@ -1,0 +1,213 @@
+"""The DAG on tiny data through KFP's own local runner: results, caches, bad input, interruption."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import TINY_MODEL, TINY_SAMPLE
+from trainer.files import read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
+
+CONFIGURATION = {
+    "data_source": "sample",
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 0.01,
+    "overrides": {
+        "sample": TINY_SAMPLE,
+        "data": {"max_frames": 12},
+        "model": TINY_MODEL,
+        "training": {"baseline": "mean_pooling"},
+    },
+}
+
+
+class Workplace:
+    """A folder with a configuration, runs, and optionally a copy of the code to edit."""
+
+    def __init__(self, folder, code=ROOT):
+        self.folder, self.code = folder, code
+        self.configuration = folder / "tiny.yaml"
+        self.configuration.write_text(yaml.safe_dump(CONFIGURATION))
+        self.runs = folder / "runs"
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "pipeline.run", "--config", str(self.configuration),
+                "--runs", str(self.runs), *arguments]  # fmt: skip
+
+    def run(self, *arguments, expect=0):
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.code, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done
+
+    def last(self):
+        return sorted(path for path in self.runs.iterdir() if not path.name.startswith("."))[-1]
+
+    def ran(self, output):
+        """The steps that ran, and those whose earlier result was used."""
+        ran = re.findall(r"^\[(\w+)\] took", output, re.M)
+        used = re.findall(r"^\[(\w+)\] nothing that it depends on changed", output, re.M)
+        return ran, used
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    return Workplace(tmp_path)
+
+
+def test_the_whole_dag_and_what_a_second_run_does(workplace):
+    done = workplace.run()
+    assert workplace.ran(done.stdout) == (list(STEPS), [])
+    folder = workplace.last()
+    evaluation = read_json(folder / "evaluation" / "evaluation.json")
+    assert set(evaluation["metrics"]) == {"model", "baseline", "ceiling"}
+    for name, metrics in evaluation["metrics"].items():
+        assert 0 < metrics["gap"] <= 1
+        assert f"{metrics['gap']:.4f}" in done.stdout, name
+    assert (folder / "serving_model" / "saved_model" / "saved_model.pb").is_file()
+    assert (folder / "trained_model" / "model.keras").is_file()
+    report = (folder / "report.html").read_text()
+    for words in ("GAP@20", "Statistics of the data", "Training", "Evaluation", "Parameters"):
+        assert words in report
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', report)
+
+    again = workplace.run()
+    assert workplace.ran(again.stdout) == (["download"], list(STEPS[1:]))
+    assert workplace.last() != folder
+    assert read_json(workplace.last() / "evaluation" / "evaluation.json") == evaluation
+    assert (workplace.last() / "report.html").is_file()
+
+    # Another learning rate trains anew, on the statistics that are there.
+    other = workplace.run("--set", "learning_rate=0.02")
+    assert workplace.ran(other.stdout)[0] == ["download", "train", "evaluate", "gate", "export"]
+
+    # A run whose folder is gone is no earlier result.
+    for run in workplace.runs.glob("2*"):
+        shutil.rmtree(run)
+    fresh = workplace.run()
+    assert workplace.ran(fresh.stdout) == (list(STEPS), [])
+    assert "was trained already" in fresh.stdout
+
+
+def test_a_model_that_is_not_blessed_ends_well_without_an_export(workplace):
+    done = workplace.run("--set", "min_gap=0.999")
+    assert workplace.ran(done.stdout)[0] == list(STEPS[:-1])
+    assert re.search(
+        r"export skipped, because GAP@20 0\.\d{4} is below the required 0\.9990", done.stdout
+    )
+    assert not (workplace.last() / "serving_model").exists()
+    assert "Not exported" in (workplace.last() / "report.html").read_text()
+
+
+def test_a_changed_shard_reruns_what_reads_it(workplace, tiny_sample):
+    first = workplace.run("--data", str(tiny_sample))
+    assert workplace.ran(first.stdout)[0] == list(STEPS)
+    shards = sorted((tiny_sample / "train").iterdir())
+    shutil.copy(shards[0], shards[1])
+    again = workplace.run("--data", str(tiny_sample))
+    assert workplace.ran(again.stdout)[0][:4] == list(STEPS[:4])
+    assert "goes on" not in again.stdout
+    assert "was trained already" not in again.stdout
+
+
+@pytest.fixture
+def copied_code(tmp_path):
+    code = tmp_path / "code"
+    for name in ("trainer", "components", "pipeline", "requirements"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return code
+
+
+def test_an_edited_trainer_never_serves_the_old_model(tmp_path, copied_code):
+    workplace = Workplace(tmp_path, copied_code)
+    workplace.run()
+    before = read_json(workplace.last() / "trained_model" / "training.json")
+    losses = copied_code / "trainer" / "losses.py"
+    losses.write_text(losses.read_text().replace("return -ops.mean", "return -2 * ops.mean"))
+    again = workplace.run()
+    assert workplace.ran(again.stdout) == (list(STEPS), [])
+    assert "was trained already" not in again.stdout
+    after = read_json(workplace.last() / "trained_model" / "training.json")
+    ratio = after["model"]["history"][0]["loss"] / before["model"]["history"][0]["loss"]
+    assert 1.5 < ratio < 2.5
+
+
+def test_bad_input_ends_with_one_line_and_nothing_that_looks_whole(workplace, tiny_sample):
+    path = tiny_sample / "validate" / "validate0000.tfrecord"
+    path.write_bytes(path.read_bytes()[:-5])
+    done = workplace.run("--data", str(tiny_sample), expect=1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: step download failed: {path}: record 9 (at byte ")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list(workplace.runs.glob("2*/artifacts/*/*/examples/manifest.json"))
+    assert not (workplace.last() / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--config", "absent.yaml"), "error: absent.yaml: no such configuration"),
+        (("--set", "epoch=3"), "error: unknown parameter 'epoch'; did you mean epochs?"),
+        (("--set", "batch_size=0"), "error: batch_size is 0, expected at least 1"),
+        (("--set", "learning_rate=-1"), "error: learning_rate is -1.0, expected more than 0"),
+        (("--set", "model.groups=two"), "error: model.groups is 'two' (str), expected a whole"),
+        (("--data", "/absent"), "error: step download failed: /absent: no such folder"),
+        (("--set", "model=nextvald"), "error: step train failed: model.name is 'nextvald'"),
+    ],
+)
+def test_parameters_that_can_not_be(arguments, words, workplace):
+    done = workplace.run(*arguments, expect=1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(words)
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_can_be_started_again_at_once(kind, workplace):
+    """Killed while it trains; the next run goes on at a checkpoint and ends well."""
+    many = ("--set", "epochs=60")
+    process = subprocess.Popen(
+        workplace.command(*many), cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    for line in process.stdout:
+        if "epoch 3: mean loss" in line:
+            break
+    process.send_signal(kind)
+    process.stdout.close()
+    assert process.wait(timeout=60) != 0
+    torn = workplace.last()
+    assert not list(torn.glob("artifacts/*/train/trained_model"))
+    done = workplace.run(*many)
+    assert re.search(r"nextvlad: goes on at epoch \d+, step 0", done.stdout)
+    history = read_json(workplace.last() / "trained_model" / "training.json")["model"]["history"]
+    assert [row["epoch"] for row in history] == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_both_end_well(workplace):
+    processes = [
+        subprocess.Popen(workplace.command(), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    results = [
+        json.loads((run / "evaluation" / "evaluation.json").read_text())["metrics"]
+        for run in workplace.runs.glob("2*")
+    ]
+    assert len(results) == 2
+    assert results[0] == results[1]

@@ -1,0 +1,144 @@
+"""Compiled files: whole against golden copies, and checked for what a backend would stumble on.
+
+`python -m tests.pipeline.test_compile` writes the golden copies anew; read the difference.
+"""
+
+import copy
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.check_spec import check_spec
+from pipeline.compile import compile_target, main, targets
+from pipeline.targets.local import code_digest
+from trainer.errors import InputError
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+IMAGE = "registry.example/nextvlad-{kind}:fixed"
+
+
+@pytest.mark.parametrize("name", ["vertex", "kubernetes"])
+def test_the_compiled_file_is_the_golden_one(name, tmp_path):
+    compile_target(targets(IMAGE)[name], tmp_path / "pipeline.yaml")
+    found = (tmp_path / "pipeline.yaml").read_text()
+    assert found == (GOLDEN / f"{name}.yaml").read_text()
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipeline.yaml"]
+
+
+@pytest.fixture
+def spec():
+    return next(iter(yaml.safe_load_all((GOLDEN / "vertex.yaml").read_text())))
+
+
+def executors(spec):
+    return spec["deploymentSpec"]["executors"]
+
+
+def test_every_executor_has_its_own_image_and_machine(spec):
+    images = {name: e["container"]["image"] for name, e in executors(spec).items()}
+    gpu = {"exec-train", "exec-evaluate"}
+    for name, image in images.items():
+        kind = "gpu" if name in gpu else "cpu"
+        assert image == f"registry.example/nextvlad-{kind}:fixed"
+    train = executors(spec)["exec-train"]["container"]["resources"]
+    assert train["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
+
+
+def test_kubernetes_has_its_settings_in_a_second_document():
+    _, platform = yaml.safe_load_all((GOLDEN / "kubernetes.yaml").read_text())
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(settings) == 6
+    for one in settings.values():
+        assert one["imagePullPolicy"] == "IfNotPresent"
+        assert one["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+
+
+def test_vertex_can_read_its_file():
+    assert len(list(yaml.safe_load_all((GOLDEN / "vertex.yaml").read_text()))) == 1
+
+
+def test_the_download_step_is_never_cached_and_the_others_are(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    cached = {n: bool(t["cachingOptions"].get("enableCache")) for n, t in tasks.items()
+              if "cachingOptions" in t}  # fmt: skip
+    assert cached.pop("download") is False
+    assert all(cached.values())
+
+
+def drop(path):
+    def spoil(spec):
+        *parents, last = path
+        for key in parents:
+            spec = spec[key]
+        del spec[last]
+
+    return spoil
+
+
+def put(path, value):
+    def spoil(spec):
+        *parents, last = path
+        for key in parents:
+            spec = spec[key]
+        spec[last] = value
+
+    return spoil
+
+
+TASKS = ("root", "dag", "tasks")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (put(("root", "nonsense"), 1), "is no PipelineSpec"),
+        (drop(("components", "comp-gate")), "component 'comp-gate' does not exist"),
+        (drop(("deploymentSpec", "executors", "exec-train")), "'exec-train' does not exist"),
+        (drop(("deploymentSpec", "executors", "exec-train", "container", "image")), "no image"),
+        (drop(("deploymentSpec", "executors", "exec-gate", "container", "command")), "no command"),
+        (put((*TASKS, "gate", "dependentTasks"), ["evil"]), "depends on 'evil'"),
+        (drop((*TASKS, "gate", "inputs", "parameters", "gap")), "input 'gap' of comp-gate is not"),
+        (
+            put((*TASKS, "gate", "inputs", "parameters", "gap", "taskOutputParameter",
+                 "outputParameterKey"), "gop"),
+            "is output 'gop' of evaluate, which has none",
+        ),
+        (
+            put((*TASKS, "train", "inputs", "artifacts", "examples", "taskOutputArtifact",
+                 "producerTask"), "upload"),
+            "comes from task 'upload', which does not exist",
+        ),
+        (
+            put((*TASKS, "train", "inputs", "parameters", "epochs"),
+                {"componentInputParameter": "epoch"}),
+            "is 'epoch' of the DAG, which has no such input",
+        ),
+        (
+            put((*TASKS, "gate", "inputs", "parameters", "more"),
+                {"componentInputParameter": "epochs"}),
+            "comp-gate has no input 'more'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_backend_would_stumble_on_is_found(spec, spoil, words):
+    check_spec(copy.deepcopy(spec), "golden")
+    spoil(spec)
+    with pytest.raises(InputError, match=re.escape(words)):
+        check_spec(spec, "golden")
+
+
+def test_the_command_writes_both_files(tmp_path, capsys):
+    main(["--output", str(tmp_path), "--image", IMAGE])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["nextvlad-training-kubernetes.yaml", "nextvlad-training-vertex.yaml"]
+    main(["--output", str(tmp_path)])
+    assert code_digest() in capsys.readouterr().out
+
+
+if __name__ == "__main__":
+    for target_name, target in targets(IMAGE).items():
+        compile_target(target, GOLDEN / f"{target_name}.yaml")
+    sys.exit()

@@ -1,0 +1,99 @@
+import inspect
+import json
+import re
+
+import pytest
+
+from pipeline.parameters import (
+    KNOWN,
+    merged,
+    parse_settings,
+    pipeline_parameters,
+    read_configuration,
+)
+from pipeline.targets.local import ROOT, local_target
+from pipeline.training_pipeline import build
+from trainer.config import Config, parse_overrides
+from trainer.errors import InputError
+
+
+def test_the_pipeline_s_defaults_are_the_dataclasses():
+    spec = build(local_target()).pipeline_spec.root.input_definitions.parameters
+    compiled = {name: json_value(value.default_value) for name, value in spec.items()}
+    assert compiled == pipeline_parameters({})
+    assert set(compiled) == set(KNOWN)
+
+
+def json_value(value):
+    kind = value.WhichOneof("kind")
+    found = getattr(value, kind)
+    return int(found) if kind == "number_value" and found == int(found) else found
+
+
+def test_every_pipeline_parameter_is_described():
+    spec = build(local_target()).pipeline_spec.root.input_definitions.parameters
+    assert all(len(value.description) > 10 for value in spec.values())
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "pipeline" / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_configuration_in_the_repository_is_right(path):
+    parameters = pipeline_parameters(read_configuration(path))
+    Config().updated(parse_overrides(parameters["overrides"]))
+    assert path.read_text().startswith("# make pipeline-run")
+
+
+def test_settings_go_over_the_file():
+    base = {"epochs": 3, "overrides": {"model": {"groups": 4, "hidden_size": 8}}}
+    settings = parse_settings(["epochs=5", "model.groups=2", "learning_rate=1e-3", "model=moe"])
+    parameters = pipeline_parameters(merged(base, settings))
+    assert parameters["epochs"] == 5
+    assert parameters["learning_rate"] == 0.001
+    assert parameters["model"] == "moe"
+    assert json.loads(parameters["overrides"]) == {"model": {"groups": 2, "hidden_size": 8}}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ({"epoch": 3}, "unknown parameter 'epoch'; did you mean epochs?"),
+        ({"zzz": 3}, "unknown parameter 'zzz'; expected one of data_source"),
+        ({"epochs": "three"}, "epochs is 'three' (str), expected a whole number"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1, expected more than 0"),
+        ({"min_gap": 2}, "min_gap is 2.0, expected at most 1"),
+        ({"data_source": 3}, "data_source is 3, expected text"),
+        ({"overrides": {"model": {"cluster": 3}}}, "unknown parameter model.cluster"),
+        ({"overrides": {"training": {"epochs": 3}}}, "is the pipeline parameter epochs; set that"),
+        ({"overrides": [1]}, "overrides is [1], expected sections"),
+        ({"overrides": {"training": 3}}, "training is 3, expected parameters"),
+    ],
+)
+def test_what_can_not_be_is_said(configuration, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        pipeline_parameters(configuration)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("a: [", "expected YAML"), ("- 1", "expected parameters and their values, found [1]")],
+)
+def test_files_that_are_no_configuration(content, words, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=re.escape(f"{path}: {words}")):
+        read_configuration(path)
+    with pytest.raises(InputError, match="no such configuration"):
+        read_configuration(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("setting", ["epochs", "epochs=[", "=3"])
+def test_settings_that_are_none(setting):
+    with pytest.raises(InputError):
+        pipeline_parameters(parse_settings([setting]))
+
+
+def test_the_dag_is_readable_in_one_screen():
+    body = inspect.getsource(build).split('"""')[-1]
+    assert len(body.splitlines()) < 70

@@ -1,0 +1,113 @@
+"""Whole or absent; one line or a traceback."""
+
+import errno
+import json
+
+import pytest
+
+from trainer import files
+from trainer.errors import InputError, reported
+from trainer.progress import Progress, duration
+from trainer.source_digest import source_digest
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with files.atomic_file(path) as partial:
+        partial.write_text("one")
+    with pytest.raises(KeyError), files.atomic_file(path) as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert path.read_text() == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "folder"
+    for text in ("one", "two"):
+        with files.atomic_directory(path) as partial:
+            (partial / text).touch()
+    with pytest.raises(KeyError), files.atomic_directory(path) as partial:
+        (partial / "half").touch()
+        raise KeyError
+    assert [child.name for child in path.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_strict(tmp_path):
+    files.write_json(tmp_path / "x.json", {"a": 1.5})
+    assert files.read_json(tmp_path / "x.json") == {"a": 1.5}
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1.5}
+
+
+def test_uris():
+    assert str(files.local_path("/a/b")) == "/a/b"
+    with pytest.raises(InputError, match="found the scheme s3://"):
+        files.local_path("s3://bucket/x")
+
+
+def test_bucket_uris_are_read_through_the_mount(monkeypatch):
+    monkeypatch.setattr(files.Path, "is_dir", lambda _: True)
+    assert str(files.local_path("gs://bucket/x")) == "/gcs/bucket/x"
+    monkeypatch.setattr(files.Path, "is_dir", lambda _: False)
+    with pytest.raises(InputError, match="no /gcs is mounted"):
+        files.local_path("gs://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("file x:\n  is bad"), "error: file x: is bad\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            "error: /x: No space left on device\n",
+        ),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(error, line, capsys):
+    with pytest.raises(SystemExit) as exit_, reported():
+        raise error
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == line
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), reported():
+        _ = 1 / 0
+
+
+def test_progress_says_the_last_line_and_keeps_quiet_between(capsys):
+    progress = Progress("train", 1000, "videos")
+    for _ in range(10):
+        progress.advance(100, "loss 1.0")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[train] 1,000/1,000 videos  loss 1.0  ")
+    assert line.endswith("done")
+
+
+def test_progress_estimates_what_is_left(capsys, monkeypatch):
+    now = iter([0.0, 10.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    Progress("train", 100, "videos", done=20).advance(20)
+    assert capsys.readouterr().out == "[train] 40/100 videos  2 videos/s  ETA 0:30\n"
+
+
+def test_durations():
+    assert [duration(s) for s in (0.4, 7, 750, 11100)] == ["0:00", "0:07", "12:30", "3:05:00"]
+
+
+def test_a_digest_sees_content_and_names_but_no_times(tmp_path):
+    (tmp_path / "p").mkdir()
+    file = tmp_path / "p" / "a.py"
+    file.write_text("x = 1")
+    digests = [source_digest([tmp_path / "p"])]
+    file.touch()
+    (tmp_path / "p" / "a.pyc").write_text("not a source")
+    assert source_digest([tmp_path / "p"]) == digests[0]
+    file.write_text("x = 2")
+    digests.append(source_digest([tmp_path / "p"]))
+    file.rename(tmp_path / "p" / "b.py")
+    digests.append(source_digest([tmp_path / "p"]))
+    assert len(set(digests)) == 3

@@ -1,0 +1,38 @@
+import re
+
+import numpy as np
+import pytest
+
+from trainer.errors import InputError
+from trainer.prediction import read_predictions, write_predictions
+
+
+def test_a_file_by_hand(tmp_path):
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, ["ab,c", "d"], [[0.1, 0.9, 0.5], [1e-7, 0.25, 0.5]], k=2)
+    assert path.read_text() == (
+        'VideoId,LabelConfidencePairs\n"ab,c",1 0.9 2 0.5\nd,2 0.5 1 0.25\n'
+    )
+    scores = read_predictions(path, 3)
+    np.testing.assert_allclose(scores["ab,c"], [0, 0.9, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(scores["d"], [0, 0.25, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "starts with ''"),
+        ("Id,Pairs\n", "starts with 'Id,Pairs', expected 'VideoId,LabelConfidencePairs'"),
+        ("VideoId,LabelConfidencePairs\na,1 0.5 2\n", "line 2: expected"),
+        ("VideoId,LabelConfidencePairs\na,1 x\n", "line 2: expected"),
+        ("VideoId,LabelConfidencePairs\na,3 0.5\n", "line 2: expected"),
+        ("VideoId,LabelConfidencePairs\na,-1 0.5\n", "line 2: expected"),
+    ],
+)
+def test_what_is_wrong_is_said(content, words, tmp_path):
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=re.escape(f"{path}: {words}")):
+        read_predictions(path, 3)
+    with pytest.raises(InputError, match="no such file"):
+        read_predictions(tmp_path / "absent", 3)

@@ -1,0 +1,198 @@
+"""The loop: it learns, resumes to the same weights, and says what can not be."""
+
+import csv
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from trainer import training
+from trainer.config import Config
+from trainer.errors import InputError
+from trainer.evaluation import score_shards
+from trainer.models import load_model
+from trainer.records import read_records, write_records
+
+
+@pytest.fixture
+def priors(tiny_config):
+    return np.full(tiny_config.sample.num_classes, 0.1)
+
+
+def with_training(config, **changes):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
+
+
+def weights_of(folder, name="model.keras"):
+    return [variable.numpy() for variable in load_model(folder / name).weights]
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_it_learns_and_writes_what_it_promises(tiny_config, manifest, priors, tmp_path):
+    config = with_training(tiny_config, epochs=12, baseline="mean_pooling")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, holdout_shards=1))
+    result = training.train(config, manifest, priors, tmp_path / "ck", tmp_path / "out")
+    losses = [row["loss"] for row in result["model"]["history"]]
+    assert losses[-1] < losses[0] / 2
+    assert all(0 <= row["holdout_gap"] <= 1 for row in result["model"]["history"])
+    assert result["baseline"]["model"] == "mean_pooling"
+    with (tmp_path / "out" / "model_history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["examples"]) for row in rows[:2]] == [40 // 8 * 8, 2 * 40 // 8 * 8]
+    assert json.loads((tmp_path / "out" / "training.json").read_text()) == result
+    content = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert content["data_fingerprint"] == manifest.fingerprint
+    assert list((tmp_path / "out" / "logs" / "model").glob("events.*"))
+    # What was saved is what was trained: it knows its own training videos.
+    model = load_model(tmp_path / "out" / "model.keras")
+    scored = score_shards(model, manifest, manifest.split("train")[:-1], 12, 16)
+    assert scored.metrics.result().gap > 0.8
+
+
+def test_two_runs_of_one_seed_are_one(tiny_config, manifest, priors, tmp_path):
+    folders = []
+    for number, seed in enumerate((0, 0, 1)):
+        folders.append(tmp_path / f"out{number}")
+        training.train(
+            with_training(tiny_config, seed=seed), manifest, priors, tmp_path / f"ck{number}",
+            folders[-1],
+        )  # fmt: skip
+    first, again, other = map(weights_of, folders)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("dies_at", [2, 7])
+def test_an_interrupted_training_ends_with_the_same_weights(
+    dies_at, tiny_config, manifest, priors, tmp_path, monkeypatch
+):
+    """Killed in the first and in the second epoch, with a checkpoint after every step."""
+    config = with_training(tiny_config, checkpoint_minutes=1e-9)
+    training.train(config, manifest, priors, tmp_path / "ck", tmp_path / "whole")
+    steps = 0
+    advance = training.Progress.advance
+
+    def killing_advance(self, *args):
+        nonlocal steps
+        steps += 1
+        if steps == dies_at:
+            raise Killed
+        advance(self, *args)
+
+    monkeypatch.setattr(training.Progress, "advance", killing_advance)
+    with pytest.raises(Killed):
+        training.train(config, manifest, priors, tmp_path / "ck2", tmp_path / "torn")
+    assert not (tmp_path / "torn").exists()
+    assert not list(tmp_path.glob(".torn*"))
+    training.train(config, manifest, priors, tmp_path / "ck2", tmp_path / "resumed")
+    assert steps < 2 * (48 // 8) + dies_at  # it did not start over
+    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "resumed"))
+    histories = [(tmp_path / n / "model_history.csv").read_text() for n in ("whole", "resumed")]
+    assert histories[0] == histories[1]
+
+
+def test_a_finished_training_is_not_done_again(
+    tiny_config, manifest, priors, tmp_path, monkeypatch
+):
+    training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "one")
+    monkeypatch.setattr(training._Loop, "_run_epoch", lambda *_: pytest.fail("trained again"))
+    training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "two")
+    assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+
+
+def test_a_checkpoint_is_of_one_configuration_data_and_code(tiny_config, manifest, monkeypatch):
+    digest = training.checkpoint_digest(tiny_config, manifest)
+    assert training.checkpoint_digest(tiny_config, manifest) == digest
+    others = [
+        (with_training(tiny_config, learning_rate=0.5), manifest),
+        (tiny_config, dataclasses.replace(manifest, shards=manifest.shards[1:])),
+    ]
+    digests = {training.checkpoint_digest(*pair) for pair in others}
+    monkeypatch.setattr(training, "trainer_digest", lambda: "other code")
+    digests.add(training.checkpoint_digest(tiny_config, manifest))
+    assert len(digests | {digest}) == 4
+    monkeypatch.undo()
+    # What does not change the weights does not change the digest.
+    for other in (
+        with_training(tiny_config, checkpoint_minutes=3.0),
+        tiny_config.updated({"evaluation": {"min_gap": 0.9}}),
+    ):
+        assert training.checkpoint_digest(other, manifest) == digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 49}, "training.batch_size is 49, expected at most the 48 records"),
+        ({"learning_rate": 10.0}, "expected a smaller rate"),
+        ({"baseline": "mean_poling"}, "did you mean mean_pooling?"),
+    ],
+)
+def test_trainings_that_can_not_be(changes, words, tiny_config, manifest, priors, tmp_path):
+    if "learning_rate" in changes:
+        priors = np.full_like(priors, np.nan)  # stands for a training that diverged
+    with pytest.raises(InputError, match=re.escape(words)):
+        training.train(
+            with_training(tiny_config, **changes), manifest, priors, tmp_path / "ck",
+            tmp_path / "out",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_shards_can_not_be_held_out(tiny_config, manifest, priors, tmp_path):
+    config = tiny_config.updated({"data": {"holdout_shards": 5}})
+    with pytest.raises(InputError, match="holdout_shards is 5, expected fewer than the 5"):
+        training.train(config, manifest, priors, tmp_path / "ck", tmp_path / "out")
+
+
+def test_a_bad_record_stops_the_training_and_is_named(tiny_config, manifest, priors, tmp_path):
+    path = manifest.split("train")[2].path
+    payloads = [record.payload for record in read_records(path)]
+    write_records(path, [*payloads[:4], b"garbage", *payloads[5:]])
+    with pytest.raises(InputError, match=re.escape(f"{path}: record 4 (at byte ")):
+        training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.1, 0.1, 0.1]),
+        ("staircase", [0.1, 0.1 * 0.5, 0.1 * 0.25]),  # every 40 videos: at steps 5 and 10
+        ("cosine", [0.0, 0.1 * (1 + np.cos(np.pi * 3 / 8)) / 2, 0.0]),  # 2 of 10 steps warm up
+    ],
+)
+def test_learning_rate_schedules_by_hand(schedule, expected):
+    config = Config().updated(
+        {
+            "training": {
+                "schedule": schedule, "learning_rate": 0.1, "decay": 0.5, "decay_examples": 40,
+                "batch_size": 8, "warmup": 0.2,
+            }
+        }
+    )  # fmt: skip
+    rate = training.learning_rate_schedule(config, 10)
+    found = [float(rate(step)) if callable(rate) else rate for step in (0, 5, 10)]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weight_average": 0.9}, {"weight_decay": 0.01}, {"schedule": "cosine"}],
+)
+def test_other_ways_to_train(changes, tiny_config, manifest, priors, tmp_path):
+    config = with_training(tiny_config, epochs=1)
+    training.train(config, manifest, priors, tmp_path / "ck", tmp_path / "plain")
+    training.train(
+        with_training(config, **changes), manifest, priors, tmp_path / "ck", tmp_path / "out"
+    )
+    assert not same(weights_of(tmp_path / "plain"), weights_of(tmp_path / "out"))

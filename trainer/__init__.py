@@ -1,0 +1,1 @@
+"""What knows the machine learning: records, layers, models, training, evaluation, export."""

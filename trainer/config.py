@@ -1,0 +1,272 @@
+"""Every parameter once: name, type, default, range, unit and source.
+
+The sections are frozen dataclasses. A run is described by a `Config`; what a person changes comes
+in as overrides (`{"training": {"epochs": 3}}`), checked here: an unknown name, a wrong type or a
+number out of range is an `InputError` that names the parameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.errors import InputError
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A field with its description and its range: `minimum` ≤, `above` <, ≤ `maximum`."""
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata={"description": description, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """The built-in sample (`components.download.sample`)."""
+
+    num_classes: int = _parameter(100, "classes", minimum=2, maximum=3862)
+    train_videos: int = _parameter(2400, "videos to train on", minimum=1)
+    validate_videos: int = _parameter(800, "videos to evaluate on", minimum=1)
+    shard_videos: int = _parameter(200, "videos a shard", minimum=1)
+    min_frames: int = _parameter(20, "fewest frames a video", minimum=1, maximum=300)
+    max_frames: int = _parameter(60, "most frames a video", minimum=1, maximum=300)
+    seed: int = _parameter(8, "everything follows from it", minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.min_frames > self.max_frames:
+            raise InputError(
+                f"sample.min_frames is {self.min_frames}, expected at most sample.max_frames, "
+                f"{self.max_frames}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is read of the records, and how."""
+
+    num_classes: int = _parameter(
+        0, "classes; 0: as many as the vocabulary has, 3,862 without one", minimum=0
+    )
+    max_frames: int = _parameter(
+        300, "frames used of a video, the first ones (one a second)", minimum=1, maximum=1000
+    )
+    shuffle_buffer: int = _parameter(
+        2048, "records held to draw the next one from (a 300-frame record is 350 kB)", minimum=1
+    )
+    holdout_shards: int = _parameter(
+        0, "last shards of the train split kept out of training to draw its GAP curve", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network. Names and defaults of NeXtVLAD are its author's (arXiv 1811.05014)."""
+
+    name: str = _parameter("nextvlad", "one of trainer.models.MODELS")
+    normalization: str = _parameter(
+        "youtube8m_l2",
+        "of the dequantised features: each frame (or video) to unit L2 norm over its 1,152 "
+        "values as google/youtube-8m; the same times √1152; or none",
+        choices=("youtube8m_l2", "scaled_l2", "none"),
+    )
+    cluster_size: int = _parameter(128, "K, clusters of rgb; audio has half", minimum=2)
+    groups: int = _parameter(8, "G, groups of rgb; audio has half", minimum=2)
+    expansion: int = _parameter(2, "λ, input dimensions are expanded by it", minimum=1)
+    form: str = _parameter(
+        "auto", "of the NeXtVLAD layer: the same values at other costs",
+        choices=("auto", "direct", "folded", "fast"),
+    )  # fmt: skip
+    batch_norm_rows: str = _parameter(
+        "valid", "rows of the cluster batch norm: valid frames, or all as the author",
+        choices=("valid", "all"),
+    )  # fmt: skip
+    batch_norm_momentum: float = _parameter(
+        0.99, "of the moving statistics (author: 0.999)", minimum=0, maximum=1
+    )
+    hidden_size: int = _parameter(
+        2048, "H, width of the hidden layer; 0: none (not in mlp)", minimum=0
+    )
+    gating_reduction: int = _parameter(8, "of the SE context gating", minimum=1)
+    input_dropout: float = _parameter(
+        0.0, "share of the features dropped before logistic, moe and mlp", minimum=0, maximum=0.95
+    )
+    dropout: float = _parameter(
+        0.5, "share dropped before the hidden layer or, in mlp, after it", minimum=0, maximum=0.95
+    )
+    branches: int = _parameter(
+        1, "networks in mlp whose probabilities are averaged (arXiv 1612.01474)", minimum=1
+    )
+    classifier: str = _parameter(
+        "logistic", "head of nextvlad, mean_pooling and mlp", choices=("logistic", "moe")
+    )
+    num_mixtures: int = _parameter(2, "experts a class in moe", minimum=1)
+    classifier_l2: float = _parameter(
+        1e-5, "L2 penalty on the classifier's weights (author's scripts: 1e-5)", minimum=0
+    )
+    prior_bias: bool = _parameter(
+        True, "start the classifier at the log-odds of the class frequencies"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The optimiser and the loop."""
+
+    epochs: int = _parameter(5, "passes over the train split (author: about 5)", minimum=1)
+    batch_size: int = _parameter(160, "videos a step (author: 160)", minimum=1, maximum=65536)
+    learning_rate: float = _parameter(2e-4, "of Adam (author: 2e-4)", above=0, maximum=10)
+    schedule: str = _parameter(
+        "staircase",
+        "constant; staircase: × decay every decay_examples (author); or cosine to 0 with warm-up",
+        choices=("constant", "staircase", "cosine"),
+    )
+    decay: float = _parameter(0.8, "factor of the staircase (author: 0.8)", above=0, maximum=1)
+    decay_examples: int = _parameter(
+        2_000_000, "videos between two stairs (author: 2 M)", minimum=1
+    )
+    warmup: float = _parameter(
+        0.05, "share of the steps that warm up before a cosine", minimum=0, maximum=0.9
+    )
+    clip_norm: float = _parameter(
+        1.0, "global norm that gradients are clipped to (author: 1.0)", above=0
+    )
+    weight_decay: float = _parameter(0.0, "of AdamW, on all matrices; 0: Adam", minimum=0)
+    mixup: float = _parameter(
+        0.0, "α of the Beta distribution that pairs of videos are mixed by (arXiv 1710.09412), "
+        "video level only; 0: off", minimum=0,
+    )  # fmt: skip
+    weight_average: float = _parameter(
+        0.0, "decay of the moving average of the weights, which is then the model; 0: off",
+        minimum=0, maximum=0.99999,
+    )  # fmt: skip
+    baseline: str = _parameter("", "model trained beside, to compare with; empty: none")
+    baseline_learning_rate: float = _parameter(
+        0.0, "of the baseline; 0: the same", minimum=0, maximum=10
+    )
+    seed: int = _parameter(0, "of initial weights, order of the data and dropout", minimum=0)
+    checkpoint_minutes: float = _parameter(
+        10.0, "at most this much work is lost to a kill", above=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a trained model is scored."""
+
+    batch_size: int = _parameter(256, "videos a step", minimum=1)
+    min_gap: float = _parameter(
+        0.0, "GAP@20 below which a model is not exported", minimum=0, maximum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """The SavedModel."""
+
+    top_k: int = _parameter(20, "classes that serving_default returns a video", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All sections."""
+
+    sample: SampleConfig = SampleConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+    def updated(self, overrides: Mapping[str, Any]) -> Config:
+        """This configuration with `{section: {parameter: value}}` put in.
+
+        Raises:
+            InputError: an unknown section or parameter (the nearest is named), a wrong type or a
+                value out of range.
+        """
+        sections = {}
+        for section, values in overrides.items():
+            known = [field.name for field in dataclasses.fields(self)]
+            if section not in known:
+                raise InputError(f"unknown section {section!r}{_nearest(section, known)}")
+            if not isinstance(values, Mapping):
+                raise InputError(f"{section} is {values!r}, expected parameters and their values")
+            sections[section] = _updated_section(section, getattr(self, section), values)
+        return dataclasses.replace(self, **sections)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        return dataclasses.asdict(self)
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """Overrides of their JSON form; an empty string has none.
+
+    Raises:
+        InputError: no JSON object.
+    """
+    try:
+        overrides = json.loads(text or "{}")
+    except ValueError as error:
+        raise InputError(f"overrides: expected JSON, found {text!r} ({error})") from None
+    if not isinstance(overrides, dict):
+        raise InputError(f"overrides: expected a JSON object of sections, found {text!r}")
+    return overrides
+
+
+def check_value(name: str, field: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
+    """`value` as the field's type (an int is a float too), if it is in range.
+
+    Raises:
+        InputError: it is not; the message names the parameter, the value and what is expected.
+    """
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        found = f"{value!r} ({type(value).__name__})"
+        raise InputError(f"{name} is {found}, expected {_article(kind.__name__)}")
+    limits = field.metadata
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        raise InputError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    for limit, fails, words in (
+        ("minimum", lambda bound: value < bound, "at least"),
+        ("maximum", lambda bound: value > bound, "at most"),
+        ("above", lambda bound: value <= bound, "more than"),
+    ):
+        bound = limits.get(limit)
+        if bound is not None and (fails(bound) or not math.isfinite(float(value))):
+            raise InputError(f"{name} is {value!r}, expected {words} {bound}")
+    return value
+
+
+def _updated_section(section: str, current: Any, values: Mapping[str, Any]) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(current)}
+    kinds = typing.get_type_hints(type(current))
+    checked = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise InputError(f"unknown parameter {section}.{name}{_nearest(name, list(fields))}")
+        checked[name] = check_value(f"{section}.{name}", fields[name], kinds[name], value)
+    return dataclasses.replace(current, **checked)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(known)}"
+
+
+def _article(noun: str) -> str:
+    words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
+    return words[noun]

@@ -1,0 +1,1 @@
+"""The one page frame and the plots that every HTML report uses."""
