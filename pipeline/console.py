@@ -72,7 +72,11 @@ class Console(io.TextIOBase):
     def _line(self, line: str) -> None:
         if not line.strip():
             return
-        self._log.write(line + "\n")
+        try:
+            self._log.write(line + "\n")
+        except OSError as error:
+            error.filename = self._log.name
+            raise
         if match := _STARTED.search(line):
             self._started = time.monotonic()
             self.tail = []

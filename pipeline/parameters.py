@@ -65,7 +65,7 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """Command-line settings as a configuration: `epochs=3`, `model.cluster_size=64`.
 
-    Values are YAML. A name with a dot goes into the overrides.
+    Values are YAML, nothing is empty text. A name with a dot goes into the overrides.
 
     Raises:
         InputError: a setting without `=`.
@@ -76,7 +76,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         if not separator:
             raise InputError(f"setting {setting!r}: expected name=value")
         try:
-            value = _load_yaml(text)
+            value = _load_yaml(text) if text else ""
         except yaml.YAMLError as error:
             raise InputError(f"setting {setting!r}: expected a YAML value ({error})") from None
         section, dot, field = name.partition(".")

@@ -34,14 +34,26 @@ def local_path(uri: str) -> Path:
 
 
 @contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Give an error of the system that names no file (a full disk) the one that was being made."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(target)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a sibling path to write; it becomes `path` only if the block ends well."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        yield partial
-        partial.replace(target)
+        with _named(target):
+            yield partial
+            partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -54,10 +66,11 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir()
     try:
-        yield partial
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
+        with _named(target):
+            yield partial
+            if target.exists():
+                shutil.rmtree(target)
+            partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

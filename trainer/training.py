@@ -292,7 +292,7 @@ class _Loop:
             self.seconds.assign_add(now - stamp)
             stamp = now
             if now - saved > 60 * training.checkpoint_minutes:
-                self.manager.save()
+                self._save()
                 saved = now
         self._end_epoch(epoch)
 
@@ -327,7 +327,17 @@ class _Loop:
         self.epoch.assign_add(1)
         self.step.assign(0)
         self.loss_sum.assign(0.0)
-        self.manager.save()
+        self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint; the ones before stay until it is whole."""
+        try:
+            self.manager.save()
+        except tf.errors.OpError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{self.folder}: a checkpoint could not be written: {reason}"
+            ) from error
 
     def _rows(self) -> list[dict[str, float | None]]:
         rows: list[dict[str, float | None]] = json.loads(self.history.numpy())

@@ -16,7 +16,7 @@ from trainer import records
 from trainer.errors import InputError
 from trainer.files import atomic_file
 from trainer.manifest import Manifest, Shard, read_manifest
-from trainer.progress import say
+from trainer.progress import Progress, say
 from trainer.statistics import (
     FeatureStatistics,
     collect,
@@ -36,8 +36,13 @@ class CollectShard(beam.DoFn):
     exceptions and bury them in their own.
     """
 
-    def __init__(self, level: records.Level, num_classes: int) -> None:
-        self.level, self.num_classes = level, num_classes
+    def __init__(self, manifest: Manifest) -> None:
+        self.level, self.num_classes = manifest.level, manifest.num_classes
+        self.shards = len(manifest.shards)
+
+    def setup(self) -> None:
+        # Of this worker: in one process, which is where a person watches, of the whole.
+        self.progress = Progress("statistics", self.shards, "shards")
 
     def process(self, shard: Shard) -> Iterator[Any]:
         statistics = FeatureStatistics(self.level, self.num_classes)
@@ -47,6 +52,7 @@ class CollectShard(beam.DoFn):
         except InputError as error:
             yield beam.pvalue.TaggedOutput("errors", str(error))
             return
+        self.progress.advance(note=shard.path.name)
         yield shard.split, statistics
 
 
@@ -130,9 +136,7 @@ def compute_statistics(
                 pipeline
                 | "Shards" >> beam.Create(manifest.shards, reshuffle=True)
                 | "Collect"
-                >> beam.ParDo(CollectShard(level, num_classes)).with_outputs(
-                    "errors", main="statistics"
-                )
+                >> beam.ParDo(CollectShard(manifest)).with_outputs("errors", main="statistics")
             )
             _ = (
                 results.statistics

@@ -54,6 +54,12 @@ def test_settings_go_over_the_file():
     assert json.loads(parameters["overrides"]) == {"model": {"groups": 2, "hidden_size": 8}}
 
 
+def test_nothing_is_empty_text():
+    parameters = pipeline_parameters(parse_settings(["training.baseline=", "destination="]))
+    assert parameters["destination"] == ""
+    assert json.loads(parameters["overrides"]) == {"training": {"baseline": ""}}
+
+
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [

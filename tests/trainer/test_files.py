@@ -34,6 +34,14 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_named_by_what_was_being_written(tmp_path):
+    for write in (files.atomic_file, files.atomic_directory):
+        with pytest.raises(OSError, match="No space") as caught, write(tmp_path / "x"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert caught.value.filename == str(tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_json_is_strict(tmp_path):
     files.write_json(tmp_path / "x.json", {"a": 1.5})
     assert files.read_json(tmp_path / "x.json") == {"a": 1.5}
