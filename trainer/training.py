@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,12 @@ from numpy.typing import NDArray
 from trainer.config import Config
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
-from trainer.files import atomic_directory, write_json
+from trainer.files import atomic_directory, locked, write_json
 from trainer.input_pipeline import located, training_batches
 from trainer.losses import cross_entropy
 from trainer.manifest import Manifest, Shard
 from trainer.models import build_model
+from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
 from trainer.source_digest import trainer_digest
 
@@ -81,7 +80,8 @@ def train(
     digest = checkpoint_digest(config, manifest)
     folder = Path(checkpoint_root) / digest
     trained: dict[str, Trained] = {}
-    with _locked(folder), atomic_directory(output) as partial:
+    waiting = f"waits for another training of the same configuration in {folder}"
+    with locked(folder, lambda: say("train", waiting)), atomic_directory(output) as partial:
         for file, run in runs.items():
             name = Path(file).stem
             keras.utils.set_random_seed(run.training.seed)
@@ -155,27 +155,6 @@ def _baseline(config: Config) -> Config:
     )
 
 
-def learning_rate_schedule(config: Config, steps: int) -> Any:
-    """The learning rate by step; `steps` are those of the whole training."""
-    training = config.training
-    if training.schedule == "cosine":
-        warmup = round(training.warmup * steps)
-        return keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else training.learning_rate,
-            max(1, steps - warmup),
-            warmup_target=training.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    if training.schedule == "staircase":
-        return keras.optimizers.schedules.ExponentialDecay(
-            training.learning_rate,
-            max(1, training.decay_examples // training.batch_size),
-            training.decay,
-            staircase=True,
-        )
-    return training.learning_rate
-
-
 class _Loop:
     """One model's training."""
 
@@ -192,8 +171,7 @@ class _Loop:
         self.shards, self.holdout, self.folder = shards, holdout, folder
         training = config.training
         self.epoch_steps = sum(shard.records for shard in shards) // training.batch_size
-        self.optimizer = self._optimizer(self.epoch_steps * training.epochs)
-        self.optimizer.build(model.trainable_variables)
+        self.optimizer = make_optimizer(config.training, model, self.epoch_steps * training.epochs)
         # Where the training stands; part of the checkpoint.
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
@@ -215,22 +193,6 @@ class _Loop:
         )
         self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
         self.train_step = tf.function(self._train_step)
-
-    def _optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        training = self.config.training
-        common = {
-            "learning_rate": learning_rate_schedule(self.config, steps),
-            "global_clipnorm": training.clip_norm,
-            "use_ema": bool(training.weight_average),
-            "ema_momentum": training.weight_average or 0.99,
-        }
-        if not training.weight_decay:
-            return keras.optimizers.Adam(**common)
-        optimizer = keras.optimizers.AdamW(weight_decay=training.weight_decay, **common)
-        optimizer.exclude_from_weight_decay(
-            [v for v in self.model.trainable_variables if len(v.shape) < 2]
-        )
-        return optimizer
 
     def _train_step(self, features: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -334,7 +296,8 @@ class _Loop:
         try:
             self.manager.save()
         except tf.errors.OpError as error:
-            reason = str(error).splitlines()[0]
+            # Without TensorFlow's names of the operation around it.
+            reason = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\]", "", str(error).splitlines()[0])
             raise InputError(
                 f"{self.folder}: a checkpoint could not be written: {reason}"
             ) from error
@@ -342,19 +305,6 @@ class _Loop:
     def _rows(self) -> list[dict[str, float | None]]:
         rows: list[dict[str, float | None]] = json.loads(self.history.numpy())
         return rows
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; a second training of the same digest waits, then finds it finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("train", f"waits for another training of the same configuration in {folder}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write_history(path: Path, rows: list[dict[str, float | None]]) -> None:

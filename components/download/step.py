@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from components.download import sample
 from trainer import records
 from trainer.config import Config
 from trainer.errors import InputError
-from trainer.files import atomic_directory, local_path, read_json, write_json
+from trainer.files import atomic_directory, local_path, locked, read_json, write_json
 from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard, digest_of_files
 from trainer.progress import Progress, say
 from trainer.records import Level
@@ -61,8 +58,8 @@ def run_download(
         InputError: no such source, no shards, or a damaged one.
     """
     root = local_path(destination) if destination else Path(artifact)
-    root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
+    # Two runs with one destination take turns, so that neither reads what the other writes.
+    with locked(root, lambda: say("download", f"waits for another run that prepares {root}")):
         made = source == SAMPLE
         folder = _sample_folder(config, root) if made else local_path(source).resolve()
         manifest = _manifest(source, folder, config, root)
@@ -81,18 +78,6 @@ def run_download(
         f"{manifest.num_classes:,} classes, {size / 1e6:,.1f} MB",
     )
     return uri, manifest.fingerprint
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Two runs with one destination take turns, so that neither reads what the other writes."""
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("download", f"waits for another run that prepares {root}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _sample_folder(config: Config, root: Path) -> Path:

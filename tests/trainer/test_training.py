@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from trainer import training
-from trainer.config import Config
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
 from trainer.models import load_model
@@ -161,28 +160,6 @@ def test_a_bad_record_stops_the_training_and_is_named(tiny_config, manifest, pri
     with pytest.raises(InputError, match=re.escape(f"{path}: record 4 (at byte ")):
         training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("constant", [0.1, 0.1, 0.1]),
-        ("staircase", [0.1, 0.1 * 0.5, 0.1 * 0.25]),  # every 40 videos: at steps 5 and 10
-        ("cosine", [0.0, 0.1 * (1 + np.cos(np.pi * 3 / 8)) / 2, 0.0]),  # 2 of 10 steps warm up
-    ],
-)
-def test_learning_rate_schedules_by_hand(schedule, expected):
-    config = Config().updated(
-        {
-            "training": {
-                "schedule": schedule, "learning_rate": 0.1, "decay": 0.5, "decay_examples": 40,
-                "batch_size": 8, "warmup": 0.2,
-            }
-        }
-    )  # fmt: skip
-    rate = training.learning_rate_schedule(config, 10)
-    found = [float(rate(step)) if callable(rate) else rate for step in (0, 5, 10)]
-    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(
