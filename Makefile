@@ -59,8 +59,8 @@ lock: setup-dev ## lock the requirements anew after an .in file changed (UPGRADE
 	$(LOCK) requirements/gpu.in -c requirements/cpu.txt -o requirements/gpu.txt
 	$(LOCK) requirements/dev.in -c requirements/cpu.txt -o requirements/dev.txt
 
-clean: ## remove runs, their data, checkpoints and caches
-	rm -rf "$(RUNS)" build
+clean: ## remove runs/ (with its data, checkpoints and caches) and build/
+	rm -rf runs build
 
 clean-all: clean ## remove the virtual environment too
 	rm -rf .venv .setup.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def _check_dag(where: str, dag_component: dict[str, Any], components: dict[str, 
         at = f"{where}: task {task_name}"
         component_name = task["componentRef"]["name"]
         component = components[component_name]
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        for name in re.findall(r"inputs\.parameter_values\['([^']+)'\]", condition):
+            if name not in task.get("inputs", {}).get("parameters", {}):
+                raise InputError(
+                    f"{at}: its condition asks for {name!r}, which is none of its inputs"
+                )
         for other in task.get("dependentTasks", ()):
             if other not in tasks:
                 raise InputError(f"{at}: depends on {other!r}, which does not exist")

@@ -13,7 +13,7 @@ from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import code_digest
 from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target, build
-from trainer.errors import reported
+from trainer.errors import InputError, reported
 from trainer.files import atomic_file
 
 
@@ -22,8 +22,17 @@ def targets(image: str) -> dict[str, Target]:
 
     Args:
         image: repository and tag with `{kind}` where `cpu` or `gpu` goes.
+
+    Raises:
+        InputError: no `{kind}`, or no tag, or one that moves.
     """
-    cpu, gpu = image.format(kind="cpu"), image.format(kind="gpu")
+    _, _, tag = image.rpartition("/")[2].partition(":")
+    if "{kind}" not in image or image.count("{") != 1 or tag in ("", "latest"):
+        raise InputError(
+            f"image is {image!r}, expected a name with {{kind}} for cpu or gpu and a tag of one "
+            "build (not latest: caches know an image by its name)"
+        )
+    cpu, gpu = (image.replace("{kind}", kind) for kind in ("cpu", "gpu"))
     return {
         "vertex": VertexTarget("vertex", cpu, gpu),
         "kubernetes": KubernetesTarget("kubernetes", cpu, cpu),

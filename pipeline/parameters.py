@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import re
@@ -14,18 +13,9 @@ from typing import Any
 
 import yaml
 
-from trainer.config import Config, check_value
+from trainer.config import FLAT, Config, check_value, nearest, run_config
 from trainer.errors import InputError
 
-FLAT = {
-    "model": ("model", "name"),
-    "epochs": ("training", "epochs"),
-    "batch_size": ("training", "batch_size"),
-    "learning_rate": ("training", "learning_rate"),
-    "seed": ("training", "seed"),
-    "min_gap": ("evaluation", "min_gap"),
-}
-"""Pipeline parameters that are a field of `trainer.config`: name → (section, field)."""
 PLACES = ("data_source", "destination", "checkpoint_root")
 """Pipeline parameters that are folders."""
 OVERRIDES = "overrides"
@@ -33,15 +23,30 @@ KNOWN = (*PLACES, *FLAT, OVERRIDES)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but `1e-3` is a number, as in YAML 1.2 and as everybody expects."""
+    """YAML with the scalars that parameters have: no dates, no numbers to the base of 60.
+
+    And `1e-3` is a number, as in YAML 1.2 and as everybody expects.
+    """
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+([eE][-+]?[0-9]+)$"), list("-+0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)",
+        list("-+0123456789."),
+    ),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+    )
 
 
 def _load_yaml(text: str) -> Any:
+    """Raises: yaml.YAMLError or ValueError."""
     return yaml.load(text, _Loader)
 
 
@@ -55,7 +60,7 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: expected YAML ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected parameters and their values, found {content!r}")
@@ -77,13 +82,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"setting {setting!r}: expected name=value")
         try:
             value = _load_yaml(text) if text else ""
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise InputError(f"setting {setting!r}: expected a YAML value ({error})") from None
         section, dot, field = name.partition(".")
-        if dot:
-            content.setdefault(OVERRIDES, {}).setdefault(section, {})[field] = value
-        else:
-            content[name] = value
+        content = merged(content, {OVERRIDES: {section: {field: value}}} if dot else {name: value})
     return content
 
 
@@ -106,14 +108,17 @@ def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for name in configuration:
         if name not in KNOWN:
-            near = difflib.get_close_matches(str(name), KNOWN, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(KNOWN)}"
-            raise InputError(f"unknown parameter {name!r}; {hint}")
+            raise InputError(
+                f"unknown parameter {name!r}, expected one of {', '.join(KNOWN)}"
+                f"{nearest(name, KNOWN)}"
+            )
     for name in PLACES:
         value = configuration.get(name, "sample" if name == "data_source" else "")
         if not isinstance(value, str):
             raise InputError(f"{name} is {value!r}, expected text")
         parameters[name] = value
+    if not parameters["data_source"]:
+        raise InputError("data_source is empty, expected `sample` or a folder (DATA=…)")
     defaults = Config()
     for name, (section, field_name) in FLAT.items():
         current = getattr(defaults, section)
@@ -121,14 +126,9 @@ def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
         kind = typing.get_type_hints(type(current))[field_name]
         value = configuration.get(name, getattr(current, field_name))
         parameters[name] = check_value(name, field, kind, value)
-    overrides = configuration.get(OVERRIDES) or {}
+    overrides = configuration.get(OVERRIDES, {})
     if not isinstance(overrides, Mapping):
         raise InputError(f"{OVERRIDES} is {overrides!r}, expected sections and their parameters")
-    defaults.updated(overrides)
-    for name, (section, field_name) in FLAT.items():
-        if field_name in overrides.get(section, {}):
-            raise InputError(
-                f"{OVERRIDES}.{section}.{field_name}: is the pipeline parameter {name}; set that"
-            )
     parameters[OVERRIDES] = json.dumps(overrides, sort_keys=True)
+    run_config(parameters[OVERRIDES])
     return parameters

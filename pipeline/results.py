@@ -17,6 +17,7 @@ class RecordingCache(cache.LocalCache):
     Args:
         cache_root: folder of the cache.
         on_hit: called with the step's name when its earlier result is used.
+        reuse: whether earlier results are used at all.
 
     The runner tells nobody where a task's outputs are if the task was skipped; they pass here in
     either case.
@@ -25,10 +26,11 @@ class RecordingCache(cache.LocalCache):
         outputs: by name of the output; names are unique in the DAG but for metrics and reports.
     """
 
-    def __init__(self, cache_root: str, on_hit: Callable[[str], None]) -> None:
+    def __init__(self, cache_root: str, on_hit: Callable[[str], None], reuse: bool = True) -> None:
         super().__init__(cache_root)
         self.outputs: dict[str, Any] = {}
         self._on_hit = on_hit
+        self._reuse = reuse
         self._steps: dict[str, str] = {}
 
     def compute_key(self, component_name: str, **kwargs: Any) -> str:
@@ -37,7 +39,7 @@ class RecordingCache(cache.LocalCache):
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
-        outputs: dict[str, Any] | None = super().get(key)
+        outputs: dict[str, Any] | None = super().get(key) if self._reuse else None
         if outputs is not None:
             self.outputs.update(outputs)
             self._on_hit(self._steps[key])

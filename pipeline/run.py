@@ -62,10 +62,10 @@ def run_pipeline(parameters: dict[str, Any], runs: Path, caching: bool = True) -
         raise_on_error=False,
     )
     console = Console(sys.stdout, folder / "pipeline.log")
-    results = RecordingCache(str(state / "cache"), console.skipped)
+    results = RecordingCache(str(state / "cache"), console.skipped, caching)
     results.install()
     with console, _steps_environment(), contextlib.redirect_stdout(console):
-        build(local_target(caching))(**parameters)
+        build(local_target())(**parameters)
     if console.failed:
         _fail(console, folder)
     verdict = results.outputs["verdict"].metadata
@@ -139,12 +139,12 @@ def _steps_environment() -> Any:
                 os.environ[name] = value
 
 
-def _end_children(_signal: int, _frame: Any) -> NoReturn:
-    """On SIGTERM: end the running step too, which would otherwise go on without a parent."""
+def _end_children(number: int, _frame: Any) -> NoReturn:
+    """End the running step too, which would otherwise go on without a parent."""
     for task in Path("/proc/self/task").iterdir():
-        _terminate_below(task / "children")
-    sys.stdout.flush()
-    os._exit(128 + signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            _terminate_below(task / "children")
+    os._exit(128 + number)
 
 
 def _terminate_below(children: Path) -> None:
@@ -166,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _end_children)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_children)
     with reported():
         configuration = merged(read_configuration(options.config), parse_settings(options.settings))
         if options.data:

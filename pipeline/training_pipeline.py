@@ -28,14 +28,12 @@ class Target:
         cpu_image, gpu_image: container images by dependency set; their tags carry a digest of
             the code, so that no cache can serve the results of other code.
         beam_pipeline_args: options of the statistics step's Beam engine.
-        caching: whether steps with equal inputs are skipped.
     """
 
     name: str
     cpu_image: str
     gpu_image: str
     beam_pipeline_args: tuple[str, ...] = ()
-    caching: bool = True
 
     def place(self, step: str, task: dsl.PipelineTask) -> None:
         """Ask for the machine that a step needs; nothing more here."""
@@ -45,7 +43,7 @@ def build(target: Target) -> Any:
     """The pipeline as KFP compiles or runs it, for one place to run."""
 
     def on(task: dsl.PipelineTask, image: str = target.cpu_image) -> dsl.PipelineTask:
-        task.set_container_image(image).set_caching_options(target.caching)
+        task.set_container_image(image).set_caching_options(True)
         target.place(task.name, task)
         return task
 
@@ -69,7 +67,7 @@ def build(target: Target) -> Any:
                 train/ and validate/.
             destination: Folder or gs:// prefix that outlives the run, for data that is made and
                 for what was verified; empty: inside the run.
-            model: nextvlad, mean_pooling, logistic or moe.
+            model: nextvlad or mean_pooling (frame level), logistic, moe or mlp.
             epochs: Passes over the train split, at least 1.
             batch_size: Videos a step, at least 1.
             learning_rate: Of Adam, above 0.

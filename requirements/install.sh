@@ -17,12 +17,18 @@ system="$(uname -s) $(uname -m)"
 getconf GNU_LIBC_VERSION >/dev/null 2>&1 ||
     fail "the locked requirements need glibc, which this Linux has not (musl, as in Alpine?)"
 
+# 3.12, or PyPy's name and the like for what the locked wheels are not built for.
 version_of() {
-    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+    "$1" -c 'import sys, sysconfig as c; n = sys.implementation.name
+free = "-free-threaded" if c.get_config_var("Py_GIL_DISABLED") else ""
+print(("" if n == "cpython" else n + "-") + "%d.%d" % sys.version_info[:2] + free)' 2>/dev/null || true
 }
 
 find_python() {
-    for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
+    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else
+        set -- python3.13 python3.12 python3.11 python3 python
+    fi
+    for candidate; do
         case "$(version_of "$candidate")" in
         3.11 | 3.12 | 3.13)
             command -v "$candidate"
@@ -39,8 +45,13 @@ fi
 
 # What an up-to-date environment was made of; development includes cpu.
 state() {
-    echo "$PWD $(version_of .venv/bin/python) $(sha256sum "requirements/$1.txt" | cut -c -64)"
+    echo "$PWD $(version_of .venv/bin/python) $(cat "requirements/$1.txt" requirements/cpu.txt | sha256sum)"
 }
+# Programs in an environment know its place: one that was moved, or of another Python, is made anew.
+if [ -d .venv ] && { [ "$(cat .venv/.place 2>/dev/null)" != "$PWD" ] ||
+    [ "$(version_of "${PYTHON:-.venv/bin/python}")" != "$(version_of .venv/bin/python)" ]; }; then
+    rm -rf .venv
+fi
 for ready in "$kind" dev; do
     if [ "$(cat ".venv/.ready-$ready" 2>/dev/null)" = "$(state "$ready")" ]; then exit 0; fi
 done
@@ -54,12 +65,14 @@ if [ -z "$(version_of .venv/bin/python)" ] || [ ! -x .venv/uv/bin/uv ]; then
         rm -rf .venv
         fail "$python can not make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"
     }
+    echo "$PWD" >.venv/.place
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
         --target .venv/uv -r requirements/bootstrap.txt
 fi
-# uv does not read pip's configuration: hand an index that was chosen there on.
-index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
+# uv does not read pip's configuration: hand on what was chosen there.
+index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+[ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
 echo "set-up: installs requirements/$kind.txt (a minute or two)"
 rm -f .venv/.ready-*
 .venv/uv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode \

@@ -12,7 +12,7 @@ import difflib
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.errors import InputError
@@ -30,6 +30,19 @@ def _parameter(
     """A field with its description and its range: `minimum` ≤, `above` <, ≤ `maximum`."""
     limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata={"description": description, **limits})
+
+
+MODEL_NAMES = ("nextvlad", "mean_pooling", "logistic", "moe", "mlp")
+
+FLAT = {
+    "model": ("model", "name"),
+    "epochs": ("training", "epochs"),
+    "batch_size": ("training", "batch_size"),
+    "learning_rate": ("training", "learning_rate"),
+    "seed": ("training", "seed"),
+    "min_gap": ("evaluation", "min_gap"),
+}
+"""Parameters that the pipeline has by a name of their own: name → (section, field)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +70,10 @@ class DataConfig:
     """What is read of the records, and how."""
 
     num_classes: int = _parameter(
-        0, "classes; 0: as many as the vocabulary has, 3,862 without one", minimum=0
+        0,
+        "classes; 0: as many as the vocabulary has, 3,862 without one",
+        minimum=0,
+        maximum=1_000_000,
     )
     max_frames: int = _parameter(
         300, "frames used of a video, the first ones (one a second)", minimum=1, maximum=1000
@@ -74,7 +90,7 @@ class DataConfig:
 class ModelConfig:
     """The network. Names and defaults of NeXtVLAD are its author's (arXiv 1811.05014)."""
 
-    name: str = _parameter("nextvlad", "one of trainer.models.MODELS")
+    name: str = _parameter("nextvlad", "of trainer.models.MODELS", choices=MODEL_NAMES)
     normalization: str = _parameter(
         "youtube8m_l2",
         "of the dequantised features: each frame (or video) to unit L2 norm over its 1,152 "
@@ -147,15 +163,15 @@ class TrainingConfig:
         0.0, "α of the Beta distribution that pairs of videos are mixed by (arXiv 1710.09412), "
         "video level only; 0: off", minimum=0,
     )  # fmt: skip
-    weight_average: float = _parameter(
-        0.0, "decay of the moving average of the weights, which is then the model; 0: off",
-        minimum=0, maximum=0.99999,
-    )  # fmt: skip
-    baseline: str = _parameter("", "model trained beside, to compare with; empty: none")
+    baseline: str = _parameter(
+        "", "model trained beside, to compare with; empty: none", choices=("", *MODEL_NAMES)
+    )
     baseline_learning_rate: float = _parameter(
         0.0, "of the baseline; 0: the same", minimum=0, maximum=10
     )
-    seed: int = _parameter(0, "of initial weights, order of the data and dropout", minimum=0)
+    seed: int = _parameter(
+        0, "of initial weights, order of the data and dropout", minimum=0, maximum=2**32 - 1
+    )
     checkpoint_minutes: float = _parameter(
         10.0, "at most this much work is lost to a kill", above=0
     )
@@ -200,7 +216,10 @@ class Config:
         for section, values in overrides.items():
             known = [field.name for field in dataclasses.fields(self)]
             if section not in known:
-                raise InputError(f"unknown section {section!r}{_nearest(section, known)}")
+                raise InputError(
+                    f"unknown section {section!r}, expected one of {', '.join(known)}"
+                    f"{nearest(section, known)}"
+                )
             if not isinstance(values, Mapping):
                 raise InputError(f"{section} is {values!r}, expected parameters and their values")
             sections[section] = _updated_section(section, getattr(self, section), values)
@@ -225,6 +244,26 @@ def parse_overrides(text: str) -> dict[str, Any]:
     return overrides
 
 
+def run_config(overrides: str, **flat: Any) -> Config:
+    """The configuration of a step: overrides in JSON, and the pipeline's parameters by name.
+
+    Raises:
+        InputError: no JSON object of sections, a parameter that can not be, or one in the overrides
+            that the pipeline has by a name of its own.
+    """
+    content = parse_overrides(overrides)
+    config = Config().updated(content)
+    for name, (section, field) in FLAT.items():
+        if field in content.get(section, {}):
+            raise InputError(
+                f"overrides.{section}.{field}: is the pipeline parameter {name}; set that"
+            )
+    for name, value in flat.items():
+        section, field = FLAT[name]
+        config = config.updated({section: {field: value}})
+    return config
+
+
 def check_value(name: str, field: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
     """`value` as the field's type (an int is a float too), if it is in range.
 
@@ -232,14 +271,20 @@ def check_value(name: str, field: dataclasses.Field[Any], kind: type[Any], value
         InputError: it is not; the message names the parameter, the value and what is expected.
     """
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise InputError(f"{name} is a number of {len(str(value))} digits") from None
     if type(value) is not kind:
         found = f"{value!r} ({type(value).__name__})"
         raise InputError(f"{name} is {found}, expected {_article(kind.__name__)}")
     limits = field.metadata
     choices = limits.get("choices")
     if choices and value not in choices:
-        raise InputError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        raise InputError(
+            f"{name} is {value!r}, expected one of {', '.join(filter(None, choices))}"
+            f"{nearest(value, choices)}"
+        )
     for limit, fails, words in (
         ("minimum", lambda bound: value < bound, "at least"),
         ("maximum", lambda bound: value > bound, "at most"),
@@ -257,14 +302,18 @@ def _updated_section(section: str, current: Any, values: Mapping[str, Any]) -> A
     checked = {}
     for name, value in values.items():
         if name not in fields:
-            raise InputError(f"unknown parameter {section}.{name}{_nearest(name, list(fields))}")
+            raise InputError(
+                f"unknown parameter {section}.{name}, trainer/config.py has all"
+                f"{nearest(name, fields)}"
+            )
         checked[name] = check_value(f"{section}.{name}", fields[name], kinds[name], value)
     return dataclasses.replace(current, **checked)
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {near[0]}?" if near else f", expected one of {', '.join(known)}"
+def nearest(name: object, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or nothing if no known name is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _article(noun: str) -> str:

@@ -60,7 +60,10 @@ def score_shards(
     )
     start = time.monotonic()
     for ids, features, labels in located(batches, shards, manifest.level, manifest.num_classes):
-        metrics.add(predict(features).numpy(), labels.numpy())
+        scores = predict(features).numpy()
+        if np.isnan(scores).any():
+            raise InputError(f"model {model.name}: some of its scores are NaN, expected numbers")
+        metrics.add(scores, labels.numpy())
         video_ids += [video_id.decode("utf-8", "backslashreplace") for video_id in ids.numpy()]
         if progress:
             progress.advance(len(video_ids) - progress.done)
@@ -70,6 +73,10 @@ def score_shards(
         raise InputError(
             f"{shards[0].uri} and {len(shards) - 1} more: {len(video_ids):,} records were scored, "
             f"the manifest has {expected:,}"
+        )
+    if not metrics.positives.any():
+        raise InputError(
+            f"{shards[0].uri} and {len(shards) - 1} more: none of {expected:,} records has a label"
         )
     classes, scores, _ = metrics.pooled()
     shape = (len(video_ids), -1)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any
 
 from trainer.errors import InputError
 
+BUCKETS = Path("/gcs")
+"""Where Vertex AI mounts Cloud Storage."""
+
 
 def local_path(uri: str) -> Path:
     """Where `uri` can be opened on this machine.
 
-    Vertex AI and KFP mount buckets below `/gcs` (https://cloud.google.com/vertex-ai/docs/training/
-    cloud-storage-file-system), so that `gs://bucket/object` is `/gcs/bucket/object` there.
+    Vertex AI mounts buckets below `/gcs`, so that `gs://bucket/object` is `/gcs/bucket/object`
+    there (https://cloud.google.com/vertex-ai/docs/training/cloud-storage-file-system).
 
     Raises:
         InputError: for a `gs://` URI where `/gcs` is not mounted, and for other schemes.
@@ -28,9 +32,9 @@ def local_path(uri: str) -> Path:
     if not separator:
         return Path(uri)
     if scheme == "gs":
-        if not Path("/gcs").is_dir():
-            raise InputError(f"{uri}: no /gcs is mounted on this machine to read buckets through")
-        return Path("/gcs") / rest
+        if not BUCKETS.is_dir():
+            raise InputError(f"{uri}: no {BUCKETS} is mounted on this machine to reach buckets by")
+        return BUCKETS / rest
     raise InputError(f"{uri}: expected a local path or gs://, found the scheme {scheme}://")
 
 
@@ -47,39 +51,75 @@ def _named(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a sibling path to write; it becomes `path` only if the block ends well."""
+    """Yield a path to write; the file becomes `path` only if the block ends well."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with _named(target):
-            yield partial
+    with _workspace(target) as partial, _named(target):
+        yield partial
+        if _on_bucket(target):
+            shutil.copyfile(partial, target)  # an object appears when it is whole
+        else:
             partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a new sibling directory; it replaces `path` only if the block ends well."""
+    """Yield a new directory to fill; it replaces `path` only if the block ends well.
+
+    A bucket has no rename of directories: there, data is copied first and the JSON files of the top
+    level, which every reader opens first, last.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir()
-    try:
-        with _named(target):
-            yield partial
-            if target.exists():
-                shutil.rmtree(target)
+    with _workspace(target) as partial, _named(target):
+        partial.mkdir()
+        yield partial
+        if target.exists():
+            shutil.rmtree(target)
+        if _on_bucket(target):
+            markers = sorted(partial.glob("*.json"))
+            shutil.copytree(partial, target, ignore=lambda folder, _: _names(folder, markers))
+            for marker in markers:
+                shutil.copyfile(marker, target / marker.name)
+        else:
             partial.replace(target)
+
+
+def _names(folder: str, files: list[Path]) -> list[str]:
+    return [file.name for file in files if str(file.parent) == folder]
+
+
+def _on_bucket(path: Path) -> bool:
+    return path.absolute().is_relative_to(BUCKETS)
+
+
+@contextlib.contextmanager
+def _workspace(target: Path) -> Iterator[Path]:
+    """A path that does not exist: beside the target, or on the local disk for one on a bucket."""
+    if _on_bucket(target):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / target.name
+        return
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a folder against other processes; `waiting` is called if one holds it already."""
+    """Hold a folder against other processes; `waiting` is called if one holds it already.
+
+    Not on a bucket, which has no locks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if _on_bucket(folder):
+        yield
+        return
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -97,7 +97,7 @@ class Manifest:
         """Names of the classes; by index where no vocabulary came with the data."""
         if not self.vocabulary:
             return Vocabulary.of_indices(self.num_classes)
-        return read_vocabulary(local_path(self.vocabulary)).resized(self.num_classes)
+        return read_vocabulary(local_path(self.vocabulary))
 
     def as_dict(self) -> dict[str, Any]:
         return {"version": VERSION, "fingerprint": self.fingerprint} | dataclasses.asdict(self)

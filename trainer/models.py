@@ -7,7 +7,6 @@ float32 probabilities [B,C].
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from trainer import records
-from trainer.config import ModelConfig
+from trainer.config import ModelConfig, nearest
 from trainer.errors import InputError
 from trainer.layers import (
     ContextGating,
@@ -56,23 +55,13 @@ def build_model(
     Raises:
         InputError: no model of that name (the nearest is named), or it can not read this level.
     """
-    if config.name not in MODELS:
-        near = difflib.get_close_matches(config.name, MODELS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(
-            f"model.name is {config.name!r}, expected one of {', '.join(MODELS)}{hint}"
-        )
+    check_model(config, level)
     bias = np.full(num_classes, INITIAL_BIAS)
     if priors is not None:
         # A class without a single positive would start at −∞: as if it had half of one in 10⁵.
         share = np.clip(np.asarray(priors, np.float64), 5e-6, 1 - 5e-6)
         bias = np.log(share / (1 - share))
     if level == records.VIDEO:
-        if config.name in FRAME_LEVEL_ONLY:
-            raise InputError(
-                f"model.name is {config.name!r}, which needs frame-level records; these are "
-                f"video-level, expected one of {', '.join(set(MODELS) - FRAME_LEVEL_ONLY)}"
-            )
         inputs = {
             records.MEAN_RGB_KEY: keras.Input((records.RGB_SIZE,), name=records.MEAN_RGB_KEY),
             records.MEAN_AUDIO_KEY: keras.Input((records.AUDIO_SIZE,), name=records.MEAN_AUDIO_KEY),
@@ -106,6 +95,37 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     except (ValueError, OSError, TypeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: is no model that can be loaded ({first_line})") from error
+
+
+def check_model(config: ModelConfig, level: records.Level) -> None:
+    """Whether `build_model` can build it, before anything long is begun.
+
+    Raises:
+        InputError: no model of that name (the nearest is named), or it can not be on this level.
+    """
+    if config.name not in MODELS:
+        raise InputError(
+            f"model.name is {config.name!r}, expected one of {', '.join(MODELS)}"
+            f"{nearest(config.name, MODELS)}"
+        )
+    if level == records.VIDEO and config.name in FRAME_LEVEL_ONLY:
+        others = ", ".join(name for name in MODELS if name not in FRAME_LEVEL_ONLY)
+        raise InputError(
+            f"model {config.name} needs frame-level records, these are video-level: expected one "
+            f"of {others}"
+        )
+    if config.name == "mlp" and not config.hidden_size:
+        raise InputError("model.hidden_size is 0, expected at least 1 for mlp")
+    if config.name == "nextvlad":
+        for feature, size, groups in (
+            ("rgb", records.RGB_SIZE, config.groups),
+            ("audio", records.AUDIO_SIZE, max(1, config.groups // 2)),
+        ):
+            if config.expansion * size % groups:
+                raise InputError(
+                    f"model.groups is {config.groups}: the {groups} groups of {feature} do not "
+                    f"divide its {config.expansion} · {size} expanded features"
+                )
 
 
 @keras.saving.register_keras_serializable("nextvlad")
@@ -172,8 +192,6 @@ def _mlp(config: ModelConfig, features: Any, mask: Any, classes: int, bias: Any)
     Averaging the probabilities of networks that differ by their random initial weights is a deep
     ensemble (Lakshminarayanan, Pritzel, Blundell, arXiv 1612.01474), here in one model.
     """
-    if not config.hidden_size:
-        raise InputError("model.hidden_size is 0, expected at least 1 for mlp")
     outputs = []
     for _ in range(config.branches):
         hidden = _dropped_mean(config, features, mask)

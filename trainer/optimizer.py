@@ -22,8 +22,6 @@ def make_optimizer(
     common = {
         "learning_rate": learning_rate_schedule(training, steps),
         "global_clipnorm": training.clip_norm,
-        "use_ema": bool(training.weight_average),
-        "ema_momentum": training.weight_average or 0.99,
     }
     if training.weight_decay:
         optimizer = keras.optimizers.AdamW(weight_decay=training.weight_decay, **common)

@@ -203,17 +203,9 @@ def parse(record: Record) -> VideoRecord:
             f"its {len(record.payload):,} bytes are neither a SequenceExample nor an Example"
         ) from None
     context, lists = message.context.feature, message.feature_lists.feature_list
-    labels = np.array(
-        context[LABELS_KEY].int64_list.value if LABELS_KEY in context else (), np.int64
-    )
-    video_id = next(
-        (
-            context[key].bytes_list.value[0].decode("utf-8", "backslashreplace")
-            for key in ID_KEYS
-            if key in context and context[key].bytes_list.value
-        ),
-        "",
-    )
+    labels = np.array(_values(record, context, LABELS_KEY, "int64_list"), np.int64)
+    ids = [value for key in ID_KEYS for value in _values(record, context, key, "bytes_list", 1)]
+    video_id = next(filter(None, ids), b"").decode("utf-8", "backslashreplace")
     if MEAN_RGB_KEY in context or MEAN_AUDIO_KEY in context:
         rgb = _mean_feature(record, context, MEAN_RGB_KEY, RGB_SIZE)
         audio = _mean_feature(record, context, MEAN_AUDIO_KEY, AUDIO_SIZE)
@@ -247,12 +239,26 @@ def read_videos(
         yield video
 
 
+def _values(  # type: ignore[no-untyped-def]
+    record: Record, context, key: str, kind: str, count: int | None = None
+):
+    """The values of an optional feature, which must be of `kind`, and `count` of them."""
+    if key not in context or (found := context[key].WhichOneof("kind")) is None:
+        return ()
+    if found != kind:
+        raise record.error(f"{key} is a {found}, expected a {kind}")
+    values = getattr(context[key], kind).value
+    if count is not None and len(values) != count:
+        raise record.error(f"{key} has {len(values)} values, expected {count}")
+    return values
+
+
 def _mean_feature(record: Record, context, key: str, size: int) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
     if key not in context:
         raise record.error(f"has no feature {key} (found: {_names(context)})")
-    values = np.array(context[key].float_list.value, np.float32)
-    if values.size != size:
-        raise record.error(f"{key} has {values.size} floats, expected {size}")
+    values = np.array(_values(record, context, key, "float_list", size), np.float32)
+    if not values.size:
+        raise record.error(f"{key} has no values, expected {size}")
     if not np.isfinite(values).all():
         raise record.error(f"{key} holds values that are not finite, expected numbers")
     return values

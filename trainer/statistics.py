@@ -35,6 +35,7 @@ class FeatureStatistics:
 
     Attributes:
         records: videos seen.
+        longest: most frames of a video.
         frames: int64 [MAX_FRAMES + 2], videos by their number of frames; the last bin holds all
             longer ones.
         labels: int64 [C], videos that carry each class.
@@ -50,6 +51,7 @@ class FeatureStatistics:
         self.num_classes = num_classes
         size = records.FEATURE_SIZE
         self.records = 0
+        self.longest = 0
         self.unequal_lengths = 0
         self.frames = np.zeros(records.MAX_FRAMES + 2, np.int64)
         self.labels = np.zeros(num_classes, np.int64)
@@ -70,12 +72,13 @@ class FeatureStatistics:
             self.unequal_lengths += int(len(video.rgb) != len(video.audio)) * (
                 self.level == records.FRAME
             )
-            self.labels[np.unique(video.labels)] += 1
+            classes = np.unique(video.labels)
+            self.labels[classes] += 1
+            self.labels_a_video[min(len(classes), 64)] += 1
+            self.longest = max(self.longest, video.num_frames)
         longest = len(self.frames) - 1
         frames = np.minimum([video.num_frames for video in videos], longest)
         self.frames += np.bincount(frames, minlength=longest + 1)
-        labels = np.minimum([len(video.labels) for video in videos], 64)
-        self.labels_a_video += np.bincount(labels, minlength=65)
         if self.level == records.FRAME:
             self._add_codes(videos)
         else:
@@ -129,6 +132,7 @@ class FeatureStatistics:
                 f"into {self.level} level, {self.num_classes} classes"
             )
         self.records += other.records
+        self.longest = max(self.longest, other.longest)
         self.unequal_lengths += other.unequal_lengths
         for name in ("frames", "labels", "labels_a_video", "codes"):
             getattr(self, name).__iadd__(getattr(other, name))
@@ -171,11 +175,11 @@ class FeatureStatistics:
         lengths = np.repeat(np.arange(len(self.frames)), self.frames)
         return {
             "records": self.records,
-            "frames": int(lengths.sum()),
+            "frames": self.count,
             "frames_a_video": {
                 "minimum": int(lengths.min()),
                 "median": float(np.median(lengths)),
-                "maximum": int(lengths.max()),
+                "maximum": self.longest,
             },
             "labels": int(self.labels.sum()),
             "records_without_labels": int(self.labels_a_video[0]),

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with reported():
         text = options.overrides
         if text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            text = Path(text[1:]).read_text(encoding="utf-8", errors="replace")
         config = Config().updated(parse_overrides(text))
         manifest = read_manifest(options.examples)
         _, arrays = read_statistics(options.statistics, manifest.fingerprint)

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer import records
 from trainer.config import Config
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
@@ -25,7 +26,7 @@ from trainer.files import atomic_directory, locked, write_json
 from trainer.input_pipeline import located, training_batches
 from trainer.losses import cross_entropy
 from trainer.manifest import Manifest, Shard
-from trainer.models import build_model
+from trainer.models import build_model, check_model
 from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
 from trainer.source_digest import trainer_digest
@@ -77,6 +78,12 @@ def train(
     runs = {MODEL: config}
     if config.training.baseline:
         runs[BASELINE] = _baseline(config)
+    for run in runs.values():
+        check_model(run.model, manifest.level)
+    if config.training.mixup and manifest.level != records.VIDEO:
+        raise InputError(
+            f"training.mixup is {config.training.mixup}, expected 0 for frame-level records"
+        )
     digest = checkpoint_digest(config, manifest)
     folder = Path(checkpoint_root) / digest
     trained: dict[str, Trained] = {}
@@ -204,7 +211,7 @@ class _Loop:
 
     def run(self) -> Trained:
         training = self.config.training
-        if self.manager.restore_or_initialize():
+        if self._restore():
             done = int(self.epoch) == training.epochs
             place = f"goes on at epoch {int(self.epoch) + 1}, step {int(self.step)}"
             say("train", f"{self.model.name}: {'was trained already' if done else place}")
@@ -218,8 +225,6 @@ class _Loop:
         with writer.as_default():
             while int(self.epoch) < training.epochs:
                 self._run_epoch(progress)
-        if training.weight_average:
-            self.optimizer.finalize_variable_values(self.model.trainable_variables)
         rate = progress.total / max(float(self.seconds), 1e-9)
         return Trained(self.model.count_params(), rate, self._rows())
 
@@ -290,6 +295,28 @@ class _Loop:
         self.step.assign(0)
         self.loss_sum.assign(0.0)
         self._save()
+
+    def _restore(self) -> bool:
+        """Go back to the newest checkpoint that can be read; false if there is none at all.
+
+        Raises:
+            InputError: none of those that are there can be read.
+        """
+        found = self.manager.checkpoints[::-1]
+        for path in found:
+            try:
+                self.manager.checkpoint.restore(path).assert_existing_objects_matched()
+            except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:
+                reason = str(error).splitlines()[0]
+                say("train", f"warning: {path} can not be read, passed over: {reason}")
+            else:
+                return True
+        if found:
+            raise InputError(
+                f"{self.folder}: none of its {len(found)} checkpoints can be read, expected one; "
+                "remove the folder to start over"
+            )
+        return False
 
     def _save(self) -> None:
         """Write a checkpoint; the ones before stay until it is whole."""

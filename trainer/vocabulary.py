@@ -39,14 +39,6 @@ class Vocabulary:
             ((UNKNOWN_VERTICAL,),) * num_classes,
         )
 
-    def resized(self, num_classes: int) -> Vocabulary:
-        """This vocabulary for `num_classes` classes; classes beyond it are named by index."""
-        rest = Vocabulary.of_indices(num_classes)
-        return Vocabulary(
-            (self.names + rest.names[self.num_classes :])[:num_classes],
-            (self.verticals + rest.verticals[self.num_classes :])[:num_classes],
-        )
-
 
 def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     """Read a `vocabulary.csv`; rows may stand in any order.

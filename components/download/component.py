@@ -24,11 +24,11 @@ def download(
         data_fingerprint: Digest of the data's content; steps that read the data take it.
     """
     from components.download.step import run_download
-    from trainer.config import Config, parse_overrides
+    from trainer.config import run_config
     from trainer.errors import reported
 
     with reported():
-        config = Config().updated(parse_overrides(overrides))
+        config = run_config(overrides)
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri
         )

@@ -121,18 +121,22 @@ class Latents:
 
 
 def draw_latents(world: World, spec: SampleConfig, rng: np.random.Generator) -> Latents:
-    topics = _draw_topics(world, rng)
+    wanted = _draw_topics(world, rng)
     num_frames = int(rng.integers(spec.min_frames, spec.max_frames + 1))
     shots: list[tuple[int, int, int]] = []
-    for topic, share in zip(topics, rng.uniform(*PROMINENCE, len(topics)), strict=True):
-        shots.append((int(topic), -1, max(2, round(share * num_frames))))
+    frames_left = num_frames
+    for topic, share in zip(wanted, rng.uniform(*PROMINENCE, len(wanted)), strict=True):
+        length = min(max(2, round(share * num_frames)), num_frames)
+        # Evidence stays a minority: what would fill half of the video is not shown. The first is.
+        if not shots or frames_left - length > num_frames / 2:
+            shots.append((int(topic), -1, length))
+            frames_left -= length
+    topics = np.sort(np.array([topic for topic, _, _ in shots], np.int64))
     others = np.where(np.isin(np.arange(spec.num_classes), topics), 0, world.frequencies)
-    others /= others.sum()
-    frames_left = num_frames - sum(length for _, _, length in shots)
     while frames_left > 0:
         length = min(int(rng.integers(SHOT_FRAMES[0], SHOT_FRAMES[1] + 1)), frames_left)
-        shown = rng.random() < FILLER_WITH_TOPIC
-        topic = int(rng.choice(spec.num_classes, p=others)) if shown else -1
+        shown = rng.random() < FILLER_WITH_TOPIC and others.any()
+        topic = int(rng.choice(spec.num_classes, p=others / others.sum())) if shown else -1
         shots.append((topic, int(rng.integers(FILLER_STYLES)), length))
         frames_left -= length
     order = rng.permutation(len(shots))
@@ -154,7 +158,7 @@ def _draw_topics(world: World, rng: np.random.Generator) -> NDArray[np.int64]:
         weights[topics] = 0
         if weights.sum() > 0:
             topics.append(int(rng.choice(len(weights), p=weights / weights.sum())))
-    return np.sort(np.array(topics, np.int64))
+    return np.array(topics, np.int64)
 
 
 def label_chances(world: World, latents: Latents) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from components.download import sample
 from trainer import records
@@ -28,10 +27,16 @@ INDEX = "index.json"
 
 @dataclasses.dataclass(frozen=True)
 class _Verified:
-    """What reading a whole shard proved, valid while its size and time stay the same."""
+    """What reading a whole shard proved, valid while the file's status stays the same.
+
+    The time of the last change of its status and the inode are part of it: tools that copy with
+    times set the time of modification, but never these.
+    """
 
     bytes: int
     modified_ns: int
+    changed_ns: int
+    inode: int
     md5: str
     records: int
     level: Level
@@ -111,37 +116,48 @@ def _manifest(source: str, folder: Path, config: Config, root: Path) -> Manifest
     index_file = root / INDEX
     known = _read_index(index_file)
     shards: list[Shard] = []
-    verified: dict[str, dict[str, Any]] = {}
     levels: dict[Level, Path] = {}
     progress = Progress("download", sum(len(paths) for paths in files.values()), "shards")
-    for split, paths in files.items():
-        for path in paths:
-            proof = _verify(path, known.get(str(path)))
-            verified[str(path)] = dataclasses.asdict(proof)
-            levels.setdefault(proof.level, path)
-            shards.append(Shard(split, str(path), proof.bytes, proof.md5, proof.records))
-            progress.advance(note=path.name)
-    write_json(index_file, {name: dataclasses.asdict(p) for name, p in known.items()} | verified)
+    try:
+        for split, paths in files.items():
+            for path in paths:
+                proof = _verify(path, known.get(str(path)))
+                known[str(path)] = proof
+                levels.setdefault(proof.level, path)
+                shards.append(Shard(split, str(path), proof.bytes, proof.md5, proof.records))
+                progress.advance(note=path.name)
+    finally:
+        # What was proved stays proved, whatever ends this loop.
+        write_json(index_file, {name: dataclasses.asdict(p) for name, p in known.items()})
     if len(levels) > 1:
         raise InputError(
             f"{folder}: holds frame-level shards ({levels['frame'].name}) and video-level ones "
             f"({levels['video'].name}), expected one level"
         )
     vocabulary = _beside(folder, VOCABULARY)
-    oracle = folder / ORACLE
     num_classes = config.data.num_classes
-    if vocabulary:
-        num_classes = num_classes or read_vocabulary(vocabulary).num_classes
-    else:
+    if not vocabulary:
         say("download", f"warning: no {VOCABULARY} in {folder} or above it: classes have no names")
-    extras = [path for path in (vocabulary, oracle) if path and path.is_file()]
+    else:
+        named = read_vocabulary(vocabulary).num_classes
+        if num_classes and num_classes != named:
+            say(
+                "download",
+                f"warning: {vocabulary} names {named:,} classes, data.num_classes is "
+                f"{num_classes:,}: it is not used, classes have no names",
+            )
+            vocabulary = None
+        num_classes = num_classes or named
+    # Only of the sample is it known what its labels were drawn from.
+    oracle = folder / ORACLE if source == SAMPLE else None
+    extras = [path for path in (vocabulary, oracle) if path]
     return Manifest(
         source=source,
         level=next(iter(levels)),
         num_classes=num_classes or records.NUM_CLASSES,
         shards=tuple(shards),
         vocabulary=str(vocabulary or ""),
-        oracle=str(oracle) if oracle.is_file() else "",
+        oracle=str(oracle or ""),
         content=digest_of_files(extras),
     )
 
@@ -172,14 +188,15 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
 def _verify(path: Path, known: _Verified | None) -> _Verified:
     """Read the whole shard, unless it has the size and time of when it was read before."""
     status = path.stat()
-    if known and (known.bytes, known.modified_ns) == (status.st_size, status.st_mtime_ns):
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    if known and (known.bytes, known.modified_ns, known.changed_ns, known.inode) == stamp:
         return known
     count, level = 0, records.FRAME
     for record in records.read_records(path):
         if not count:
             level = records.parse(record).level
         count += 1
-    return _Verified(status.st_size, status.st_mtime_ns, _md5(path), count, level)
+    return _Verified(*stamp, _md5(path), count, level)
 
 
 def _md5(path: Path) -> str:

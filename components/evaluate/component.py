@@ -30,12 +30,12 @@ def evaluate(
         gap: GAP@20 of the model.
     """
     from components.evaluate.step import run_evaluate
-    from trainer.config import Config, parse_overrides
+    from trainer.config import run_config
     from trainer.errors import reported
     from trainer.files import write_json
 
     with reported():
-        config = Config().updated(parse_overrides(overrides))
+        config = run_config(overrides)
         result = run_evaluate(
             examples.path, trained_model.path, config, evaluation.path, report.path
         )

@@ -21,10 +21,10 @@ def export(
         serving_model: saved_model/ with parsing, normalisation and label map inside.
     """
     from components.export.step import run_export
-    from trainer.config import Config, parse_overrides
+    from trainer.config import run_config
     from trainer.errors import reported
 
     with reported():
-        config = Config().updated(parse_overrides(overrides))
+        config = run_config(overrides)
         result = run_export(examples.path, trained_model.path, config, serving_model.path)
     serving_model.metadata.update(result)

@@ -89,8 +89,8 @@ def run_statistics(
         examples: folder of the manifest.
         example_statistics: folder to write, see `trainer.statistics.write_statistics`.
         report: HTML file to write.
-        beam_pipeline_args: options of the engine, such as `--runner=DataflowRunner`;
-            none: in this process.
+        beam_pipeline_args: options of the engine; none: in this process. Workers must share this
+            machine's file system.
 
     Returns:
         The content of `statistics.json`.

@@ -36,25 +36,18 @@ def train(
         metrics: Final loss and speed.
     """
     from components.train.step import run_train
-    from trainer.config import Config, parse_overrides
+    from trainer.config import run_config
     from trainer.errors import reported
     from trainer.files import write_json
 
     with reported():
-        config = (
-            Config()
-            .updated(parse_overrides(overrides))
-            .updated(
-                {
-                    "model": {"name": model},
-                    "training": {
-                        "epochs": epochs,
-                        "batch_size": batch_size,
-                        "learning_rate": learning_rate,
-                        "seed": seed,
-                    },
-                }
-            )
+        config = run_config(
+            overrides,
+            model=model,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
         )
         result = run_train(
             examples.path, example_statistics.path, config, checkpoint_root, trained_model.path

@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def code_digest() -> str:
     """Digest of what a step's result depends on beside its inputs: the code and the libraries."""
-    return source_digest([ROOT / "trainer", ROOT / "components", ROOT / "requirements" / "cpu.txt"])
+    locks = [ROOT / "requirements" / name for name in ("cpu.txt", "gpu.txt")]
+    return source_digest([ROOT / "trainer", ROOT / "components", *locks])
 
 
-def local_target(caching: bool = True) -> Target:
+def local_target() -> Target:
     """No container is started; the image's name only carries the digest into KFP's cache key."""
     image = f"nextvlad-python:{code_digest()}"
-    return Target("local", image, image, caching=caching)
+    return Target("local", image, image)

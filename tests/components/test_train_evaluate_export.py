@@ -21,12 +21,12 @@ from trainer.records import read_videos
 
 
 @pytest.fixture(scope="module")
-def trained(shared_sample, tiny_config, tmp_path_factory):
+def trained(tiny_config, tmp_path_factory):
     """Folders of a trained model: examples, statistics, model."""
     from components.download.step import run_download
 
     folder = tmp_path_factory.mktemp("trained")
-    uri, _ = run_download(str(shared_sample), str(folder / "state"), tiny_config, "", "")
+    uri, _ = run_download("sample", str(folder / "state"), tiny_config, "", "")
     run_statistics(uri, str(folder / "statistics"), str(folder / "r.html"), [])
     config = dataclasses.replace(
         tiny_config, training=dataclasses.replace(tiny_config.training, baseline="logistic")

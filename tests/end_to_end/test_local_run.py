@@ -93,6 +93,9 @@ def test_the_whole_dag_and_what_a_second_run_does(workplace):
     other = workplace.run("--set", "learning_rate=0.02")
     assert workplace.ran(other.stdout)[0] == ["download", "train", "evaluate", "gate", "export"]
 
+    anew = workplace.run("--no-cache")
+    assert workplace.ran(anew.stdout) == (list(STEPS), [])
+
     # A run whose folder is gone is no earlier result.
     for run in workplace.runs.glob("2*"):
         shutil.rmtree(run)
@@ -151,7 +154,8 @@ def test_bad_input_ends_with_one_line_and_nothing_that_looks_whole(workplace, ti
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: step download failed: {path}: record 9 (at byte ")
     assert "Traceback" not in done.stdout + done.stderr
-    assert not list(workplace.runs.glob("2*/artifacts/*/*/examples/manifest.json"))
+    assert (workplace.runs / ".pipeline" / "data").is_dir()
+    assert not list(workplace.runs.rglob("manifest.json"))
     assert not (workplace.last() / "report.html").exists()
 
 
@@ -159,12 +163,13 @@ def test_bad_input_ends_with_one_line_and_nothing_that_looks_whole(workplace, ti
     ("arguments", "words"),
     [
         (("--config", "absent.yaml"), "error: absent.yaml: no such configuration"),
-        (("--set", "epoch=3"), "error: unknown parameter 'epoch'; did you mean epochs?"),
+        (("--set", "epoch=3"), "error: unknown parameter 'epoch', expected one of"),
         (("--set", "batch_size=0"), "error: batch_size is 0, expected at least 1"),
         (("--set", "learning_rate=-1"), "error: learning_rate is -1.0, expected more than 0"),
         (("--set", "model.groups=two"), "error: model.groups is 'two' (str), expected a whole"),
         (("--data", "/absent"), "error: step download failed: /absent: no such folder"),
-        (("--set", "model=nextvald"), "error: step train failed: model.name is 'nextvald'"),
+        (("--set", "model=nextvald"), "error: model is 'nextvald', expected one of nextvlad"),
+        (("--set", "model.groups=3"), "error: step train failed: model.groups is 3: the 3 groups"),
     ],
 )
 def test_parameters_that_can_not_be(arguments, words, workplace):

@@ -117,6 +117,11 @@ TASKS = ("root", "dag", "tasks")
             "is 'epoch' of the DAG, which has no such input",
         ),
         (
+            put((*TASKS, "condition-1", "triggerPolicy", "condition"),
+                "inputs.parameter_values['pipelinechannel--nope'] == true"),
+            "its condition asks for 'pipelinechannel--nope', which is none of its inputs",
+        ),
+        (
             put((*TASKS, "gate", "inputs", "parameters", "more"),
                 {"componentInputParameter": "epochs"}),
             "comp-gate has no input 'more'",
@@ -136,6 +141,16 @@ def test_the_command_writes_both_files(tmp_path, capsys):
     assert names == ["nextvlad-training-kubernetes.yaml", "nextvlad-training-vertex.yaml"]
     main(["--output", str(tmp_path)])
     assert code_digest() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "image", ["x-{knd}:1", "x:1", "x-{kind}", "host:80/x-{kind}", "x-{kind}:latest"]
+)
+def test_images_that_a_cache_would_mistake(image, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--output", str(tmp_path), "--image", image])
+    assert "expected a name with {kind}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 if __name__ == "__main__":

@@ -64,6 +64,34 @@ def test_bucket_uris_are_read_through_the_mount(monkeypatch):
         files.local_path("gs://bucket/x")
 
 
+def test_on_a_bucket_the_marker_comes_last_and_nothing_is_renamed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BUCKETS", tmp_path)
+    monkeypatch.setattr(files.Path, "replace", lambda *_: pytest.fail("renamed on a bucket"))
+    copied = []
+    copyfile = files.shutil.copyfile
+
+    def noting(source, target, **options):
+        copied.append(files.Path(target).name)
+        return copyfile(source, target, **options)
+
+    monkeypatch.setattr(files.shutil, "copyfile", noting)
+    with files.atomic_directory(tmp_path / "model") as partial:
+        assert not partial.is_relative_to(tmp_path)
+        (partial / "config.json").write_text("{}")
+        (partial / "logs").mkdir()
+        (partial / "logs" / "x.json").write_text("1")
+        (partial / "model.keras").write_text("2")
+    assert copied[-1] == "config.json"
+    assert (tmp_path / "model" / "logs" / "x.json").read_text() == "1"
+    files.write_json(tmp_path / "y.json", 3)
+    assert files.read_json(tmp_path / "y.json") == 3
+    with pytest.raises(KeyError), files.atomic_directory(tmp_path / "torn") as partial:
+        raise KeyError
+    assert not (tmp_path / "torn").exists()
+    with files.locked(tmp_path / "folder", lambda: pytest.fail("no locks there")):
+        assert not list((tmp_path / "folder").iterdir())
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -7,7 +7,7 @@ from keras.ops import convert_to_numpy as to_numpy
 
 from tests.conftest import TINY_MODEL
 from trainer import records
-from trainer.config import ModelConfig
+from trainer.config import MODEL_NAMES, ModelConfig
 from trainer.errors import InputError
 from trainer.models import FRAME_LEVEL_ONLY, INITIAL_BIAS, MODELS, build_model, load_model
 
@@ -67,6 +67,10 @@ def test_nextvlad_has_the_author_s_number_of_parameters():
     assert round(model.count_params() / 1e6) == 89
 
 
+def test_the_configuration_knows_the_models():
+    assert tuple(MODELS) == MODEL_NAMES
+
+
 def test_branches_differ(rng):
     config = ModelConfig(**TINY_MODEL | {"name": "mlp", "branches": 3})
     kernels = [layer.kernel.numpy() for layer in build_model(config, 5, records.VIDEO).layers
@@ -79,7 +83,9 @@ def test_branches_differ(rng):
     ("changes", "level", "words"),
     [
         ({"name": "nextvald"}, records.FRAME, "did you mean nextvlad?"),
-        ({"name": "nextvlad"}, records.VIDEO, "which needs frame-level records"),
+        ({"name": "nextvlad"}, records.VIDEO, "needs frame-level records"),
+        ({"groups": 3}, records.FRAME, "the 3 groups of rgb do not divide its 1 · 1024"),
+        ({"groups": 512}, records.FRAME, "the 256 groups of audio do not divide its 1 · 128"),
         ({"name": "mlp", "hidden_size": 0}, records.VIDEO, "model.hidden_size is 0"),
     ],
 )

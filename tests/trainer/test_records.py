@@ -154,6 +154,10 @@ def test_what_is_wrong_with_a_record_is_said(rng):
     del short.features.feature["mean_rgb"].float_list.value[1000:]
     bare = Example.FromString(records.encode(mean))
     del bare.features.feature["mean_audio"]
+    wrong = [SequenceExample.FromString(records.encode(video)) for _ in range(3)]
+    wrong[0].context.feature["labels"].float_list.value.append(1.0)
+    wrong[1].context.feature["id"].bytes_list.value.append(b"second")
+    wrong[2].context.feature["id"].int64_list.value.append(3)
     infinite = Example.FromString(records.encode(mean))
     infinite.features.feature["mean_rgb"].float_list.value[3] = float("nan")
     empty = records.VideoRecord("a", video.labels, video.rgb[:0], video.audio[:0])
@@ -162,9 +166,12 @@ def test_what_is_wrong_with_a_record_is_said(rng):
         (_without(video, "audio"), "has no feature list audio (found: rgb)"),
         (_with_frame(video, b"x" * 1000), "frame 2 of rgb has 1000 bytes, expected 1024"),
         (records.encode(empty), "rgb has no frames, expected at least one"),
-        (short.SerializeToString(), "mean_rgb has 1000 floats, expected 1024"),
+        (short.SerializeToString(), "mean_rgb has 1000 values, expected 1024"),
         (bare.SerializeToString(), "has no feature mean_audio (found: id, labels, mean_rgb)"),
         (infinite.SerializeToString(), "mean_rgb holds values that are not finite"),
+        (wrong[0].SerializeToString(), "labels is a float_list, expected a int64_list"),
+        (wrong[1].SerializeToString(), "id has 2 values, expected 1"),
+        (wrong[2].SerializeToString(), "id is a int64_list, expected a bytes_list"),
         (b"garbage", "its 7 bytes are neither a SequenceExample nor an Example"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):

@@ -99,6 +99,23 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert histories[0] == histories[1]
 
 
+def test_a_checkpoint_that_can_not_be_read_is_passed_over(
+    tiny_config, manifest, priors, tmp_path, capsys
+):
+    training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "one")
+    _, newest = sorted(tmp_path.glob("ck/*/model/ckpt-*.data*"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "two")
+    output = capsys.readouterr().out
+    assert "ckpt-2 can not be read, passed over" in output
+    assert "goes on at epoch 2, step 0" in output
+    assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+    for path in tmp_path.glob("ck/*/model/ckpt-*.data*"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of its 2 checkpoints can be read"):
+        training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "three")
+
+
 def test_a_finished_training_is_not_done_again(
     tiny_config, manifest, priors, tmp_path, monkeypatch
 ):
@@ -134,6 +151,7 @@ def test_a_checkpoint_is_of_one_configuration_data_and_code(tiny_config, manifes
         ({"batch_size": 49}, "training.batch_size is 49, expected at most the 48 records"),
         ({"learning_rate": 10.0}, "expected a smaller rate"),
         ({"baseline": "mean_poling"}, "did you mean mean_pooling?"),
+        ({"mixup": 0.3}, "training.mixup is 0.3, expected 0 for frame-level records"),
     ],
 )
 def test_trainings_that_can_not_be(changes, words, tiny_config, manifest, priors, tmp_path):
@@ -164,7 +182,7 @@ def test_a_bad_record_stops_the_training_and_is_named(tiny_config, manifest, pri
 
 @pytest.mark.parametrize(
     "changes",
-    [{"weight_average": 0.9}, {"weight_decay": 0.01}, {"schedule": "cosine"}],
+    [{"weight_decay": 0.01}, {"schedule": "cosine"}],
 )
 def test_other_ways_to_train(changes, tiny_config, manifest, priors, tmp_path):
     config = with_training(tiny_config, epochs=1)

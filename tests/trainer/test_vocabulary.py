@@ -25,10 +25,10 @@ def test_rows_out_of_order_quotes_line_breaks_and_empty_names(tmp_path):
     )
 
 
-def test_resizing_names_the_rest_by_index():
-    vocabulary = Vocabulary(("a", "b"), (("x",), ("y",)))
-    assert vocabulary.resized(4).names == ("a", "b", "class 2", "class 3")
-    assert vocabulary.resized(1).names == ("a",)
+def test_without_a_file_classes_are_called_by_their_index():
+    vocabulary = Vocabulary.of_indices(3)
+    assert vocabulary.names == ("class 0", "class 1", "class 2")
+    assert vocabulary.verticals[2] == ("(Unknown)",)
 
 
 def test_the_real_vocabulary(real_data):

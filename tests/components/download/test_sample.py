@@ -43,7 +43,7 @@ def test_records_are_valid_and_counted(tiny_sample):
             for video in records.read_videos(path, "frame", 12)
         ]
         assert len(videos) == count
-        assert all(6 <= video.num_frames <= 12 + 10 for video in videos)
+        assert all(6 <= video.num_frames <= 12 for video in videos)
         assert all(len(video.labels) for video in videos)
         ids += [video.video_id for video in videos]
     assert len(set(ids)) == 68
@@ -77,6 +77,18 @@ def test_evidence_is_a_minority_of_the_frames_and_labels_are_several():
         own = one.frame_styles < 0
         assert set(one.frame_topics[own]) == set(one.topics.tolist())
         assert not set(one.frame_topics[~own]) & set(one.topics.tolist())
+        assert own.mean() < 0.5
+
+
+@pytest.mark.parametrize(("num_classes", "min_frames", "max_frames"), [(2, 1, 1), (3, 2, 4)])
+def test_the_smallest_samples_are_samples(num_classes, min_frames, max_frames, tmp_path):
+    spec = dataclasses.replace(
+        SPEC, num_classes=num_classes, min_frames=min_frames, max_frames=max_frames
+    )
+    sample.write_sample(spec, tmp_path)
+    for path in tmp_path.glob("*/*.tfrecord"):
+        for video in records.read_videos(path, "frame", num_classes):
+            assert min_frames <= video.num_frames <= max_frames
 
 
 def test_the_oracle_s_scores_are_the_labels_probabilities():
