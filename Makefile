@@ -12,9 +12,8 @@ UPGRADE ?=
 
 PY = .venv/bin/python
 UV = .venv/uv/bin/uv
-LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
-	--no-emit-find-links --universal --python-version 3.11 --annotation-style line \
-	$(if $(UPGRADE),--upgrade)
+LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 \
+	--annotation-style line $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev pipeline-run compile test test-slow lint format lock clean clean-all

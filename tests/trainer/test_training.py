@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from trainer import training
+from trainer import training, training_loop
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
 from trainer.models import load_model
@@ -78,7 +78,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     config = with_training(tiny_config, checkpoint_minutes=1e-9)
     training.train(config, manifest, priors, tmp_path / "ck", tmp_path / "whole")
     steps = 0
-    advance = training.Progress.advance
+    advance = training_loop.Progress.advance
 
     def killing_advance(self, *args):
         nonlocal steps
@@ -87,7 +87,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
             raise Killed
         advance(self, *args)
 
-    monkeypatch.setattr(training.Progress, "advance", killing_advance)
+    monkeypatch.setattr(training_loop.Progress, "advance", killing_advance)
     with pytest.raises(Killed):
         training.train(config, manifest, priors, tmp_path / "ck2", tmp_path / "torn")
     assert not (tmp_path / "torn").exists()
@@ -120,7 +120,9 @@ def test_a_finished_training_is_not_done_again(
     tiny_config, manifest, priors, tmp_path, monkeypatch
 ):
     training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "one")
-    monkeypatch.setattr(training._Loop, "_run_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        training_loop.TrainingLoop, "_run_epoch", lambda *_: pytest.fail("trained again")
+    )
     training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "two")
     assert same(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
 
