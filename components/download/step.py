@@ -99,6 +99,8 @@ def _sample_folder(config: Config, root: Path) -> Path:
             return folder
         say("download", f"the sample in {folder} was changed since it was made: made anew")
         shutil.rmtree(folder)
+    for left_over in root.glob(".sample-*.partial"):  # of a run that was killed; we hold the lock
+        shutil.rmtree(left_over)
     with atomic_directory(folder) as partial:
         spec = config.sample
         total = spec.train_videos + spec.validate_videos

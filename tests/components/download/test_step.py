@@ -41,8 +41,10 @@ def test_the_sample_is_made_once_and_mended(tmp_path, capsys):
     assert download("sample", tmp_path)[0] == uri
     assert made not in capsys.readouterr().out
     manifest.shards[0].path.write_bytes(b"spoiled")
+    (tmp_path / ".sample-killed.partial").mkdir()
     assert download("sample", tmp_path)[1] == manifest
     assert "was changed since it was made: made anew" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".sample-*"))
     other = dataclasses.replace(CONFIG, sample=dataclasses.replace(CONFIG.sample, seed=9))
     assert download("sample", tmp_path, other)[1].fingerprint != manifest.fingerprint
 
