@@ -21,7 +21,8 @@ LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --pyt
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  make pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
+	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
+	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag"
 
 setup: ## make .venv from the locked requirements (skipped when nothing changed)
 	@requirements/install.sh cpu
@@ -30,11 +31,13 @@ setup-dev: ## the same, with what tests and checks need
 	@requirements/install.sh dev
 
 pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
-	@[ "$(TARGET)" = local ] || { echo "error: TARGET is $(TARGET), expected local" >&2; exit 1; }
+	@[ "$(TARGET)" = local ] || { echo "error: TARGET is $(TARGET), expected local (for Vertex AI and Kubernetes: make compile)" >&2; exit 1; }
 	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET)
 
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
-	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)"
+	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
+		--config "$(if $(filter file,$(origin CONFIG)),,$(CONFIG))" \
+		--set $(SET) $(if $(DATA),"data_source=$(DATA)")
 
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow" $(PYTEST)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kfp import compiler
 
 from pipeline.check_spec import check_pipeline_file
+from pipeline.parameters import (
+    merged,
+    parse_settings,
+    pipeline_parameters,
+    read_configuration,
+)
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import code_digest
 from pipeline.targets.vertex import VertexTarget
@@ -39,12 +46,12 @@ def targets(image: str) -> dict[str, Target]:
     }
 
 
-def compile_target(target: Target, path: Path) -> None:
-    """Write one compiled pipeline and check it."""
+def compile_target(target: Target, path: Path, defaults: dict[str, Any] | None = None) -> None:
+    """Write one compiled pipeline and check it; `defaults` of its parameters replace its own."""
     with atomic_file(path) as partial:
         # KFP takes the format of the file's name.
         package = partial.with_suffix(".yaml")
-        compiler.Compiler().compile(build(target), str(package))
+        compiler.Compiler().compile(build(target), str(package), pipeline_parameters=defaults)
         check_pipeline_file(package)
         package.rename(partial)
 
@@ -58,12 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="container image, {kind} stands for cpu or gpu; default: nextvlad-pipeline-{kind}:"
         "<digest of the code and its requirements>",
     )
+    parser.add_argument("--config", default="", help="YAML file of the parameters' defaults")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings",
+        help="defaults of parameters, in place of the file's",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     image = options.image or f"nextvlad-pipeline-{{kind}}:{code_digest()}"
     with reported():
+        configuration = read_configuration(options.config) if options.config else {}
+        defaults = pipeline_parameters(merged(configuration, parse_settings(options.settings)))
         for suffix, target in targets(image).items():
             path = options.output / f"{NAME}-{suffix}.yaml"
-            compile_target(target, path)
+            compile_target(target, path, defaults)
             print(f"{path}  ({target.cpu_image}, {target.gpu_image})")
 
 

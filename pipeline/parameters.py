@@ -19,6 +19,8 @@ from trainer.errors import InputError
 PLACES = ("data_source", "destination", "checkpoint_root")
 """Pipeline parameters that are folders."""
 OVERRIDES = "overrides"
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "pipeline" / "configs"
 KNOWN = (*PLACES, *FLAT, OVERRIDES)
 
 
@@ -58,8 +60,11 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         content = _load_yaml(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration") from None
+    except OSError as error:
+        there = ", ".join(sorted(str(p.relative_to(ROOT)) for p in CONFIGS.glob("*.yaml")))
+        raise InputError(
+            f"{path}: no such configuration ({error.strerror}); there are {there}"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: expected YAML ({error})") from None
     if not isinstance(content, dict):
@@ -99,6 +104,12 @@ def merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+def _fields(name: str) -> list[str]:
+    """`section.name` for the sections of the configuration that have a parameter of that name."""
+    sections = (field.name for field in dataclasses.fields(Config))
+    return [f"{s}.{name}" for s in sections if hasattr(getattr(Config(), s), str(name))]
+
+
 def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Checked pipeline parameters, all of them, of a configuration.
 
@@ -110,7 +121,7 @@ def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
         if name not in KNOWN:
             raise InputError(
                 f"unknown parameter {name!r}, expected one of {', '.join(KNOWN)}"
-                f"{nearest(name, KNOWN)}"
+                f"{nearest(name, [*KNOWN, *_fields(name)])}"
             )
     for name in PLACES:
         value = configuration.get(name, "sample" if name == "data_source" else "")

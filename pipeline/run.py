@@ -112,7 +112,10 @@ def _fail(console: Console, folder: Path) -> NoReturn:
 
 def _new_run_folder(runs: Path) -> Path:
     """`runs/<time>`; two runs that start in one second get two folders."""
-    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{runs}: runs can not be put there ({error.strerror})") from None
     stamp = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
         folder = runs / f"{stamp}{suffix}"

@@ -50,6 +50,7 @@ state() {
 # Programs in an environment know its place: one that was moved, or of another Python, is made anew.
 if [ -d .venv ] && { [ "$(cat .venv/.place 2>/dev/null)" != "$PWD" ] ||
     [ "$(version_of "${PYTHON:-.venv/bin/python}")" != "$(version_of .venv/bin/python)" ]; }; then
+    [ -w .venv ] || fail "$PWD/.venv is of another place or Python, and not yours to remake"
     rm -rf .venv
 fi
 for ready in "$kind" dev; do

@@ -304,7 +304,7 @@ def _updated_section(section: str, current: Any, values: Mapping[str, Any]) -> A
         if name not in fields:
             raise InputError(
                 f"unknown parameter {section}.{name}, trainer/config.py has all"
-                f"{nearest(name, fields)}"
+                f"{nearest(f'{section}.{name}', [f'{section}.{known}' for known in fields])}"
             )
         checked[name] = check_value(f"{section}.{name}", fields[name], kinds[name], value)
     return dataclasses.replace(current, **checked)

@@ -61,6 +61,13 @@ def train(
             f"training.batch_size is {config.training.batch_size}, expected at most the "
             f"{examples} records of the train split"
         )
+    held = sum(shard.records for shard in holdout)
+    say(
+        "train",
+        f"{examples:,} videos to train on, {held:,} held out; "
+        f"{examples // config.training.batch_size:,} full batches of {config.training.batch_size} "
+        "an epoch",
+    )
     runs = {MODEL: config}
     if config.training.baseline:
         runs[BASELINE] = _baseline(config)

@@ -171,7 +171,8 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
         InputError: no such folder, or train or validate has no shards.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected `{SAMPLE}` or a folder of shards")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}; expected `{SAMPLE}` or a folder of shards")
     found = {}
     for split in SPLITS:
         if (folder / split).is_dir():

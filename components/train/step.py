@@ -37,6 +37,7 @@ def run_train(
         say(
             "train",
             f"{one['model']}: {one['parameters']:,} parameters, final loss "
-            f"{one['history'][-1]['loss']:.3f}, {one['examples_per_second']:,.0f} examples/s",
+            f"{one['history'][-1]['loss']:.3f}, {one['examples_per_second']:,.0f} videos/s "
+            "(validation not counted)",
         )
     return result

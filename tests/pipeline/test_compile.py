@@ -143,6 +143,17 @@ def test_the_command_writes_both_files(tmp_path, capsys):
     assert code_digest() in capsys.readouterr().out
 
 
+def test_a_configuration_gives_the_defaults(tmp_path):
+    config = GOLDEN.parents[1] / "pipeline" / "configs" / "sample.yaml"
+    main(["--output", str(tmp_path), "--config", str(config), "--set", "epochs=7"])
+    for path in tmp_path.iterdir():
+        spec = next(iter(yaml.safe_load_all(path.read_text())))
+        defaults = spec["root"]["inputDefinitions"]["parameters"]
+        assert defaults["epochs"]["defaultValue"] == 7
+        assert defaults["batch_size"]["defaultValue"] == 32
+        assert '"cluster_size": 16' in defaults["overrides"]["defaultValue"]
+
+
 @pytest.mark.parametrize(
     "image", ["x-{knd}:1", "x:1", "x-{kind}", "host:80/x-{kind}", "x-{kind}:latest"]
 )

@@ -29,6 +29,12 @@ def test_it_trains(arguments, tmp_path):
     (tmp_path / "o.json").write_text(json.dumps(overrides))
     task.main([*arguments, "--overrides", f"@{tmp_path / 'o.json'}"])
     assert (tmp_path / "model" / "model.keras").is_file()
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    arguments[arguments.index("--output") + 1] = str(tmp_path / "again")
+    changes = '{"training": {"seed": 5}}'
+    task.main([*arguments, "--like", str(tmp_path / "model"), "--overrides", changes])
+    config["training"]["seed"] = 5
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == config
 
 
 def test_what_can_not_be_is_one_line(arguments, tmp_path, capsys):
