@@ -14,8 +14,6 @@ from typing import TextIO
 
 from trainer.progress import duration
 
-STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
-
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")

@@ -19,8 +19,7 @@ from trainer.errors import InputError
 PLACES = ("data_source", "destination", "checkpoint_root")
 """Pipeline parameters that are folders."""
 OVERRIDES = "overrides"
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "pipeline" / "configs"
+CONFIGS = Path(__file__).resolve().parent / "configs"
 KNOWN = (*PLACES, *FLAT, OVERRIDES)
 
 
@@ -61,7 +60,7 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = _load_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        there = ", ".join(sorted(str(p.relative_to(ROOT)) for p in CONFIGS.glob("*.yaml")))
+        there = ", ".join(sorted(os.path.relpath(p) for p in CONFIGS.glob("*.yaml")))
         raise InputError(
             f"{path}: no such configuration ({error.strerror}); there are {there}"
         ) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluate.report import evaluation_section, title
+from components.evaluate.report import evaluation_section, read_classes, title
 from components.statistics.report import statistics_section
 from trainer.files import atomic_file, read_json
 from trainer.manifest import Manifest, read_manifest
@@ -99,8 +99,7 @@ def write_report(run: Run) -> None:
     """Write `report.html` and `summary.json` into the run's folder."""
     manifest, evaluation = run.manifest(), run.evaluation()
     summary, arrays = read_statistics(run.artifacts["example_statistics"], manifest.fingerprint)
-    with open(f"{run.artifacts['evaluation']}/classes.csv", newline="", encoding="utf-8") as file:
-        classes = list(csv.DictReader(file))
+    classes = read_classes(run.artifacts["evaluation"])
     sections = [
         _overview(run),
         _dag(run),

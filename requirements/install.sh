@@ -70,9 +70,8 @@ if [ -z "$(version_of .venv/bin/python)" ] || [ ! -x .venv/uv/bin/uv ]; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
         --target .venv/uv -r requirements/bootstrap.txt
 fi
-# uv does not read pip's configuration: hand on what was chosen there.
-index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
-[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+# uv does not read pip's settings: hand on those of the environment.
+[ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
 [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
 echo "set-up: installs requirements/$kind.txt (a minute or two)"
 rm -f .venv/.ready-*

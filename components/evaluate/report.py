@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import os
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -11,8 +14,16 @@ from trainer.reporting import plots
 from trainer.reporting.page import heading, page, section, table, tiles
 from trainer.reporting.page import plots as figures
 
+CLASSES = "classes.csv"
+"""One row a class: class, name, vertical, positives, and each scorer's average precision."""
 FEWEST_POSITIVES = 5
 """A class with fewer is left out of best and worst: its average precision says little."""
+
+
+def read_classes(evaluation: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The rows of an evaluation folder's `classes.csv`."""
+    with open(Path(evaluation) / CLASSES, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def evaluation_page(

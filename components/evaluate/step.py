@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluate.report import evaluation_page
+from components.evaluate.report import CLASSES, evaluation_page, read_classes
 from trainer.config import Config
 from trainer.evaluation import (
     Scored,
@@ -81,8 +81,8 @@ def run_evaluate(
             model_scores.top_classes,
             model_scores.top_scores,
         )
-        _write_classes(partial / "classes.csv", manifest, accumulators)
-    classes = _read_classes(Path(evaluation) / "classes.csv")
+        _write_classes(partial / CLASSES, manifest, accumulators)
+    classes = read_classes(evaluation)
     with atomic_file(report) as partial:
         partial.write_text(evaluation_page(manifest, result, classes), encoding="utf-8")
     words = [f"{name} {metrics['gap']:.4f}" for name, metrics in result["metrics"].items()]
@@ -121,8 +121,3 @@ def _write_classes(
             )
             row = (index, name, vocabulary.verticals[index][0], positives[index], *values)
             writer.writerow(row)
-
-
-def _read_classes(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.statistics.report import statistics_page
 from trainer import records
+from trainer.anomalies import find_anomalies
 from trainer.errors import InputError
 from trainer.files import atomic_file
 from trainer.manifest import Manifest, Shard, read_manifest
@@ -20,7 +21,6 @@ from trainer.progress import Progress, say
 from trainer.statistics import (
     FeatureStatistics,
     collect,
-    find_anomalies,
     read_statistics,
     write_statistics,
 )

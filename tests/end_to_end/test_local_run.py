@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.conftest import TINY_MODEL, TINY_SAMPLE
 from trainer.files import read_json
+from trainer.models import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
@@ -200,6 +202,12 @@ def test_an_interrupted_run_can_be_started_again_at_once(kind, workplace):
     assert re.search(r"nextvlad: goes on at epoch \d+, step 0", done.stdout)
     history = read_json(workplace.last() / "trained_model" / "training.json")["model"]["history"]
     assert [row["epoch"] for row in history] == list(range(1, 61))
+    resumed = workplace.last() / "trained_model" / "model.keras"
+    workplace.runs = workplace.folder / "never interrupted"
+    workplace.run(*many)
+    whole = workplace.last() / "trained_model" / "model.keras"
+    for one, other in zip(*(load_model(path).weights for path in (resumed, whole)), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 @pytest.mark.slow
