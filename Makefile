@@ -16,7 +16,7 @@ LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --pyt
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run compile test test-slow lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run compile test test-slow benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,12 @@ test: setup-dev lint ## set up, check the code and run the tests
 
 test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once
 	@$(PY) -m pytest -m slow $(PYTEST)
+
+benchmark: setup ## measure speed, memory and learning (half an hour, on a quiet machine)
+	@$(PY) -m benchmarks.train_step
+	@$(PY) -m benchmarks.layer_forms
+	@$(PY) -m benchmarks.memory
+	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts
 	@$(PY) -m ruff check .

@@ -32,7 +32,17 @@ def _parameter(
     return dataclasses.field(default=default, metadata={"description": description, **limits})
 
 
-MODEL_NAMES = ("nextvlad", "mean_pooling", "logistic", "moe", "mlp")
+MODEL_NAMES = (
+    "nextvlad",
+    "nextvlad_mixture",
+    "netvlad",
+    "dbof",
+    "mean_pooling",
+    "logistic",
+    "moe",
+    "mlp",
+)
+"""Each is the module of its name in `trainer/architectures/`."""
 
 FLAT = {
     "model": ("model", "name"),
@@ -94,9 +104,14 @@ class ModelConfig:
     normalization: str = _parameter(
         "youtube8m_l2",
         "of the dequantised features: each frame (or video) to unit L2 norm over its 1,152 "
-        "values as google/youtube-8m; the same times √1152; or none",
-        choices=("youtube8m_l2", "scaled_l2", "none"),
+        "values as google/youtube-8m; the same times √1152; rgb without the whitening of its PCA "
+        "as the NeXtVLAD author; or none",
+        choices=("youtube8m_l2", "scaled_l2", "reverse_whitening", "none"),
     )
+    padding: str = _parameter(
+        "zero", "frames beyond the last one: 0 after normalisation, or as the author 0 before it",
+        choices=("zero", "author"),
+    )  # fmt: skip
     cluster_size: int = _parameter(128, "K, clusters of rgb; audio has half", minimum=2)
     groups: int = _parameter(8, "G, groups of rgb; audio has half", minimum=2)
     expansion: int = _parameter(2, "λ, input dimensions are expanded by it", minimum=1)
@@ -124,12 +139,35 @@ class ModelConfig:
     branches: int = _parameter(
         1, "networks in mlp whose probabilities are averaged (arXiv 1612.01474)", minimum=1
     )
+    mixture_branches: int = _parameter(
+        3, "NeXtVLAD networks in nextvlad_mixture (author: 3)", minimum=2
+    )
+    distillation_weight: float = _parameter(
+        1.0, "λ of the mixture's divergence from its branches (author: 1)", minimum=0
+    )
+    distillation_temperature: float = _parameter(
+        2.0, "τ that softens both sides of it (author: 2)", above=0
+    )
+    dbof_size: int = _parameter(8192, "units that dbof pools over the frames", minimum=1)
+    dbof_pooling: str = _parameter("max", "of dbof", choices=("max", "average"))
     classifier: str = _parameter(
-        "logistic", "head of nextvlad, mean_pooling and mlp", choices=("logistic", "moe")
+        "logistic",
+        "head of all but logistic and moe; vertical_attention predicts the verticals first and "
+        "needs a vocabulary that has them",
+        choices=("logistic", "moe", "vertical_attention"),
+    )
+    vertical_embedding_size: int = _parameter(
+        128, "values of a vertical's embedding in vertical_attention", minimum=1
+    )
+    vertical_attention_size: int = _parameter(
+        512, "units that compare the video with each vertical", minimum=1
     )
     num_mixtures: int = _parameter(2, "experts a class in moe", minimum=1)
     classifier_l2: float = _parameter(
-        1e-5, "L2 penalty on the classifier's weights (author's scripts: 1e-5)", minimum=0
+        1e-5,
+        "L2 penalty on the classifier's weights, times the sum of their squares (author's "
+        "scripts: 1e-5 times half of it)",
+        minimum=0,
     )
     prior_bias: bool = _parameter(
         True, "start the classifier at the log-odds of the class frequencies"
@@ -157,6 +195,24 @@ class TrainingConfig:
     )
     clip_norm: float = _parameter(
         1.0, "global norm that gradients are clipped to (author: 1.0)", above=0
+    )
+    loss: str = _parameter(
+        "cross_entropy",
+        "of a class: cross-entropy, focal (arXiv 1708.02002) or asymmetric (arXiv 2009.14119); "
+        "summed over classes, averaged over videos",
+        choices=("cross_entropy", "focal", "asymmetric"),
+    )
+    label_smoothing: float = _parameter(
+        0.0, "ε: labels become y (1 − ε) + ε/2", minimum=0, maximum=1
+    )
+    focal_gamma: float = _parameter(2.0, "γ of the focal loss", minimum=0)
+    focal_alpha: float = _parameter(
+        0.25, "weight of positives in the focal loss", minimum=0, maximum=1
+    )
+    asymmetric_gamma_positive: float = _parameter(0.0, "γ₊ of the asymmetric loss", minimum=0)
+    asymmetric_gamma_negative: float = _parameter(4.0, "γ₋ of the asymmetric loss", minimum=0)
+    asymmetric_margin: float = _parameter(
+        0.05, "negatives up to this probability cost nothing", minimum=0, maximum=1
     )
     weight_decay: float = _parameter(0.0, "of AdamW, on all matrices; 0: Adam", minimum=0)
     mixup: float = _parameter(

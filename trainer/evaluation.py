@@ -19,6 +19,7 @@ from trainer.files import read_json
 from trainer.input_pipeline import evaluation_batches, located
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator
+from trainer.models import probabilities
 from trainer.prediction import read_predictions
 from trainer.progress import Progress
 
@@ -52,7 +53,9 @@ def score_shards(
     progress: Progress | None = None,
 ) -> Scored:
     """Score every record of `shards` once with the model's weights as they are."""
-    predict = tf.function(lambda features: model(features, training=False), reduce_retracing=True)
+    predict = tf.function(
+        lambda features: probabilities(model(features, training=False)), reduce_retracing=True
+    )
     metrics = MetricsAccumulator(manifest.num_classes)
     video_ids: list[str] = []
     batches = evaluation_batches(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from trainer import records, tensor_records
 from trainer.errors import InputError
+from trainer.models import probabilities
 from trainer.vocabulary import Vocabulary
 
 SIGNATURE = "serving_default"
@@ -56,7 +57,7 @@ def export_model(
         else:
             batch = tensor_records.parse_video_batch(examples)
         inputs = {name: batch[name] for name in model.input}
-        scores, classes = tf.math.top_k(model(inputs, training=False), top_k)
+        scores, classes = tf.math.top_k(probabilities(model(inputs, training=False)), top_k)
         return {
             "classes": tf.cast(classes, tf.int64),
             "names": tf.gather(names, classes),
@@ -77,6 +78,6 @@ def top_predictions(
         batch = tensor_records.parse_frame_batch(tf.constant(payloads), max_frames)
     else:
         batch = tensor_records.parse_video_batch(tf.constant(payloads))
-    scores = model({name: batch[name] for name in model.input}, training=False)
+    scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
     best, classes = tf.math.top_k(scores, top_k)
     return classes.numpy(), best.numpy()

@@ -2,34 +2,36 @@
 
 A frame-level model takes `rgb` uint8 [B,T,1024], `audio` uint8 [B,T,128] and `num_frames` int32
 [B]; a video-level one `mean_rgb` float32 [B,1024] and `mean_audio` float32 [B,128]. All return
-float32 probabilities [B,C].
+float32 probabilities [B,C], or a dict that has them as "probabilities" beside what only their
+training needs; `probabilities` takes them out of either.
+
+A new model is a file of its name in `trainer/architectures/` and its name in
+`trainer.config.MODEL_NAMES`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
-from trainer import records
-from trainer.config import ModelConfig, nearest
+from trainer import record_format
+from trainer.architectures.architecture import Architecture
+from trainer.architectures.head import Head, Verticals
+from trainer.config import MODEL_NAMES, ModelConfig, nearest
 from trainer.errors import InputError
-from trainer.layers import (
-    ContextGating,
-    FeatureNormalization,
-    MaskedMean,
-    MixtureOfExperts,
-    NeXtVLAD,
-)
+from trainer.layers import FeatureNormalization, FrameMask, VerticalAttention, author_weights
 
-Builder = Callable[[ModelConfig, Any, Any, int, Any], Any]
-"""(config, features [B,T,1152] or [B,1152], mask [B,T] or None, C, bias [C]) → outputs [B,C]."""
+MODELS: dict[str, Architecture] = {
+    name: importlib.import_module(f"trainer.architectures.{name}").ARCHITECTURE
+    for name in MODEL_NAMES
+}
 
 INITIAL_BIAS = -6.0
 """Log-odds that a classifier starts at where no class frequencies are used."""
@@ -38,9 +40,10 @@ INITIAL_BIAS = -6.0
 def build_model(
     config: ModelConfig,
     num_classes: int,
-    level: records.Level,
+    level: record_format.Level,
     max_frames: int | None = None,
     priors: NDArray[np.floating] | None = None,
+    verticals: Verticals | None = None,
 ) -> keras.Model:
     """A new model.
 
@@ -51,35 +54,64 @@ def build_model(
         max_frames: T, frame level only; None leaves it open.
         priors: float [C], share of the videos that have each class; the classifier starts at
             their log-odds. None: at `INITIAL_BIAS`.
+        verticals: names [V], and for each class the indices of its own, as
+            `Vocabulary.vertical_indices` gives them; only the vertical attention needs them.
 
     Raises:
-        InputError: no model of that name (the nearest is named), or it can not read this level.
+        InputError: no model of that name (the nearest is named), it can not read this level, or
+            it needs verticals.
     """
-    check_model(config, level)
+    check_model(config, level, verticals)
     bias = np.full(num_classes, INITIAL_BIAS)
     if priors is not None:
         # A class without a single positive would start at −∞: as if it had half of one in 10⁵.
         share = np.clip(np.asarray(priors, np.float64), 5e-6, 1 - 5e-6)
         bias = np.log(share / (1 - share))
-    if level == records.VIDEO:
-        inputs = {
-            records.MEAN_RGB_KEY: keras.Input((records.RGB_SIZE,), name=records.MEAN_RGB_KEY),
-            records.MEAN_AUDIO_KEY: keras.Input((records.AUDIO_SIZE,), name=records.MEAN_AUDIO_KEY),
-        }
-        features = FeatureNormalization(config.normalization, quantised=False)(
-            (inputs[records.MEAN_RGB_KEY], inputs[records.MEAN_AUDIO_KEY])
-        )
+    inputs = model_inputs(level, max_frames)
+    if level == record_format.VIDEO:
         mask = None
+        features = FeatureNormalization(config.normalization, quantised=False)(
+            (inputs[record_format.MEAN_RGB_KEY], inputs[record_format.MEAN_AUDIO_KEY])
+        )
     else:
-        inputs = {
-            "rgb": keras.Input((max_frames, records.RGB_SIZE), name="rgb", dtype="uint8"),
-            "audio": keras.Input((max_frames, records.AUDIO_SIZE), name="audio", dtype="uint8"),
-            "num_frames": keras.Input((), name="num_frames", dtype="int32"),
-        }
-        features = FeatureNormalization(config.normalization)((inputs["rgb"], inputs["audio"]))
-        mask = _FrameMask()((features, inputs["num_frames"]))
-    outputs = MODELS[config.name](config, features, mask, num_classes, bias)
+        mask = FrameMask()((inputs["rgb"], inputs["num_frames"]))
+        features = FeatureNormalization(config.normalization, padding=config.padding)(
+            (inputs["rgb"], inputs["audio"]), frame_mask=mask
+        )
+    head = Head(config, num_classes, bias, verticals)
+    outputs = MODELS[config.name].build(config, features, mask, head)
     return keras.Model(inputs, outputs, name=config.name)
+
+
+def model_inputs(
+    level: record_format.Level, max_frames: int | None = None
+) -> dict[str, keras.KerasTensor]:
+    """The symbolic inputs of every model of a level."""
+    if level == record_format.VIDEO:
+        sizes = {
+            record_format.MEAN_RGB_KEY: record_format.RGB_SIZE,
+            record_format.MEAN_AUDIO_KEY: record_format.AUDIO_SIZE,
+        }
+        return {name: keras.Input((size,), name=name) for name, size in sizes.items()}
+    codes = {"rgb": record_format.RGB_SIZE, "audio": record_format.AUDIO_SIZE}
+    inputs = {
+        name: keras.Input((max_frames, size), name=name, dtype="uint8")
+        for name, size in codes.items()
+    }
+    return inputs | {"num_frames": keras.Input((), name="num_frames", dtype="int32")}
+
+
+def probabilities(outputs: Any) -> Any:
+    """Class probabilities [B,C] of what a model returned."""
+    return outputs["probabilities"] if isinstance(outputs, dict) else outputs
+
+
+def class_verticals(model: keras.Model) -> Any:
+    """0/1 [C,V] of a model that predicts verticals too, else None."""
+    for layer in model.layers:
+        if isinstance(layer, VerticalAttention):
+            return layer.class_verticals
+    return None
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
@@ -97,142 +129,74 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise InputError(f"{path}: is no model that can be loaded ({first_line})") from error
 
 
-def check_model(config: ModelConfig, level: records.Level) -> None:
+def load_author_weights(model: keras.Model, variables: Mapping[str, Any]) -> None:
+    """Set the weights of a `nextvlad` model from the variables of the author's `NeXtVLADModel`.
+
+    Args:
+        model: of `build_model`, with the logistic or the moe classifier.
+        variables: arrays by the author's names: those of `trainer.layers.nextvlad` below
+            `video_VLAD/` and `audio_VLAD/`, `hidden1_weights`, `hidden1_bn/…`,
+            `gating_weights_1`, `gating_bn/…`, `gating_weights_2`; the logistic head's
+            `fully_connected/{weights,biases}`, or the mixture of experts' `gates/weights` and
+            `experts/{weights,biases}`. One scope before all of them is taken off.
+
+    Raises:
+        ValueError: not such a model, or a variable is missing, unknown or of another shape;
+            nothing is set then.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if model.name != "nextvlad" or "hidden" not in layers:
+        raise ValueError(
+            f"expected a nextvlad model with a hidden layer, received the model {model.name!r}"
+        )
+    found = author_weights.without_scope(variables, "hidden1_weights")
+    gating = layers["context_gating"]
+    targets = {
+        "hidden1_weights": layers["hidden"].kernel,
+        **author_weights.batch_norm_variables("hidden1_bn", layers["hidden_norm"]),
+        "gating_weights_1": gating.squeeze.kernel,
+        **author_weights.batch_norm_variables("gating_bn", gating.norm),
+        "gating_weights_2": gating.excite.kernel,
+    }
+    for scope, layer in (("video_VLAD", "video_vlad"), ("audio_VLAD", "audio_vlad")):
+        of_layer = author_weights.nextvlad_variables(layers[layer])
+        targets |= {f"{scope}/{name}": variable for name, variable in of_layer.items()}
+    classifiers = [layer for layer in model.layers if hasattr(layer, "experts")]
+    if classifiers:
+        targets["gates/weights"] = classifiers[0].gates
+        targets["experts/weights"] = classifiers[0].experts
+        targets["experts/biases"] = classifiers[0].expert_bias
+    else:
+        dense = [one for one in model.layers if isinstance(one, keras.layers.Dense)]
+        targets["fully_connected/weights"] = dense[-1].kernel
+        targets["fully_connected/biases"] = dense[-1].bias
+    author_weights.assign(targets, found)
+
+
+def check_model(
+    config: ModelConfig, level: record_format.Level, verticals: Verticals | None = None
+) -> None:
     """Whether `build_model` can build it, before anything long is begun.
 
     Raises:
-        InputError: no model of that name (the nearest is named), or it can not be on this level.
+        InputError: no model of that name (the nearest is named), it can not be on this level, or
+            it needs verticals.
     """
     if config.name not in MODELS:
         raise InputError(
             f"model.name is {config.name!r}, expected one of {', '.join(MODELS)}"
             f"{nearest(config.name, MODELS)}"
         )
-    if level == records.VIDEO and config.name in FRAME_LEVEL_ONLY:
-        others = ", ".join(name for name in MODELS if name not in FRAME_LEVEL_ONLY)
+    architecture = MODELS[config.name]
+    if level == record_format.VIDEO and architecture.frame_level_only:
+        others = ", ".join(name for name in MODELS if not MODELS[name].frame_level_only)
         raise InputError(
             f"model {config.name} needs frame-level records, these are video-level: expected one "
             f"of {others}"
         )
-    if config.name == "mlp" and not config.hidden_size:
-        raise InputError("model.hidden_size is 0, expected at least 1 for mlp")
-    if config.name == "nextvlad":
-        for feature, size, groups in (
-            ("rgb", records.RGB_SIZE, config.groups),
-            ("audio", records.AUDIO_SIZE, max(1, config.groups // 2)),
-        ):
-            if config.expansion * size % groups:
-                raise InputError(
-                    f"model.groups is {config.groups}: the {groups} groups of {feature} do not "
-                    f"divide its {config.expansion} · {size} expanded features"
-                )
-
-
-@keras.saving.register_keras_serializable("nextvlad")
-class _FrameMask(keras.layers.Layer):
-    """bool [B,T], true for the first num_frames [B] of the frames of features [B,T,D]."""
-
-    def call(self, inputs: tuple[Any, Any]) -> Any:
-        features, num_frames = inputs
-        frames = features.shape[1] or ops.shape(features)[1]
-        return ops.arange(frames, dtype="int32")[None] < ops.cast(num_frames, "int32")[:, None]
-
-    def compute_output_spec(self, inputs: tuple[Any, Any]) -> keras.KerasTensor:
-        return keras.KerasTensor(inputs[0].shape[:2], "bool")
-
-
-def _nextvlad(config: ModelConfig, features: Any, mask: Any, classes: int, bias: Any) -> Any:
-    common: dict[str, Any] = {
-        "expansion": config.expansion,
-        "form": config.form,
-        "batch_norm_rows": config.batch_norm_rows,
-        "batch_norm_momentum": config.batch_norm_momentum,
-    }
-    video = NeXtVLAD(config.cluster_size, config.groups, name="video_vlad", **common)(
-        features[..., : records.RGB_SIZE], mask=mask
-    )
-    audio = NeXtVLAD(
-        max(2, config.cluster_size // 2), max(1, config.groups // 2), name="audio_vlad", **common
-    )(features[..., records.RGB_SIZE :], mask=mask)
-    aggregated = keras.layers.Concatenate(name="aggregated")([video, audio])
-    return _gated_classifier(config, aggregated, classes, bias)
-
-
-def _mean_pooling(config: ModelConfig, features: Any, mask: Any, classes: int, bias: Any) -> Any:
-    """The network of `nextvlad` with the mean for its aggregation, and nothing else changed."""
-    pooled = MaskedMean(name="aggregated")(features, mask=mask)
-    return _gated_classifier(config, pooled, classes, bias)
-
-
-def _gated_classifier(config: ModelConfig, aggregated: Any, classes: int, bias: Any) -> Any:
-    """Dropout, hidden layer, SE context gating, classifier: what follows the aggregation."""
-    hidden = keras.layers.Dropout(config.dropout)(aggregated)
-    if config.hidden_size:
-        hidden = keras.layers.Dense(config.hidden_size, use_bias=False, name="hidden")(hidden)
-        hidden = _batch_norm(config, "hidden_norm")(hidden)
-    hidden = ContextGating(
-        config.gating_reduction, config.batch_norm_momentum, name="context_gating"
-    )(hidden)
-    return _classifier(config, config.classifier, hidden, classes, bias)
-
-
-def _linear(kind: str) -> Builder:
-    """google/youtube-8m's LogisticModel and MoeModel: a classifier on the (mean) features."""
-
-    def build(config: ModelConfig, features: Any, mask: Any, classes: int, bias: Any) -> Any:
-        features = _dropped_mean(config, features, mask)
-        return _classifier(config, kind, features, classes, bias)
-
-    return build
-
-
-def _mlp(config: ModelConfig, features: Any, mask: Any, classes: int, bias: Any) -> Any:
-    """Hidden layer and classifier, in branches that train independently and are averaged.
-
-    Averaging the probabilities of networks that differ by their random initial weights is a deep
-    ensemble (Lakshminarayanan, Pritzel, Blundell, arXiv 1612.01474), here in one model.
-    """
-    outputs = []
-    for _ in range(config.branches):
-        hidden = _dropped_mean(config, features, mask)
-        hidden = keras.layers.Dense(config.hidden_size, use_bias=False)(hidden)
-        hidden = keras.layers.ReLU()(_batch_norm(config)(hidden))
-        hidden = keras.layers.Dropout(config.dropout)(hidden)
-        outputs.append(_classifier(config, config.classifier, hidden, classes, bias))
-    return keras.layers.Average()(outputs) if len(outputs) > 1 else outputs[0]
-
-
-def _dropped_mean(config: ModelConfig, features: Any, mask: Any) -> Any:
-    if mask is not None:
-        features = MaskedMean()(features, mask=mask)
-    return keras.layers.Dropout(config.input_dropout)(features)
-
-
-def _batch_norm(config: ModelConfig, name: str | None = None) -> keras.layers.Layer:
-    return keras.layers.BatchNormalization(
-        momentum=config.batch_norm_momentum, epsilon=1e-3, name=name
-    )
-
-
-def _classifier(config: ModelConfig, kind: str, features: Any, classes: int, bias: Any) -> Any:
-    if kind == "moe":
-        return MixtureOfExperts(classes, config.num_mixtures, config.classifier_l2, bias.tolist())(
-            features
+    architecture.check(config)
+    if config.classifier == "vertical_attention" and (not verticals or len(verticals[0]) < 2):
+        raise InputError(
+            "model.classifier is 'vertical_attention', expected a vocabulary.csv with two or more "
+            "verticals beside the data"
         )
-    regularizer = keras.regularizers.L2(config.classifier_l2) if config.classifier_l2 else None
-    layer = keras.layers.Dense(
-        classes, activation="sigmoid", kernel_regularizer=regularizer, dtype="float32"
-    )  # fmt: skip
-    outputs = layer(features)
-    layer.bias.assign(bias)
-    return outputs
-
-
-MODELS: dict[str, Builder] = {
-    "nextvlad": _nextvlad,
-    "mean_pooling": _mean_pooling,
-    "logistic": _linear("logistic"),
-    "moe": _linear("moe"),
-    "mlp": _mlp,
-}
-FRAME_LEVEL_ONLY = frozenset({"nextvlad", "mean_pooling"})

@@ -1,4 +1,4 @@
-"""The YouTube-8M records: names, sizes, quantisation, reading and writing.
+"""The YouTube-8M records: reading and writing; their names and sizes are `trainer.record_format`'s.
 
 The only place that knows them: download, statistics, training, evaluation and serving all come
 here (the graph form of the same parsing is `trainer.tensor_records`).
@@ -16,57 +16,64 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from trainer.errors import InputError
 from trainer.example_proto import Example, SequenceExample
+from trainer.record_format import (
+    AUDIO_KEY,
+    AUDIO_SIZE,
+    FEATURE_SIZE,
+    FRAME,
+    ID_KEYS,
+    LABELS_KEY,
+    MAX_FRAMES,
+    MEAN_AUDIO_KEY,
+    MEAN_RGB_KEY,
+    NUM_CLASSES,
+    QUANTISED_MAX,
+    QUANTISED_MIN,
+    RGB_KEY,
+    RGB_SIZE,
+    VIDEO,
+    Level,
+    dequantise,
+    quantise,
+)
 
-RGB_SIZE = 1024
-"""Inception-v3 features a frame, after PCA and whitening."""
-AUDIO_SIZE = 128
-"""VGGish features a frame, after PCA and whitening."""
-FEATURE_SIZE = RGB_SIZE + AUDIO_SIZE
-MAX_FRAMES = 300
-"""Frames that the public releases keep of a video (one a second)."""
-NUM_CLASSES = 3862
-"""Classes of releases 2 and 3 (release 1: 4,716)."""
-QUANTISED_MIN, QUANTISED_MAX = -2.0, 2.0
-"""Interval that the 256 codes of a frame-level feature span."""
-
-ID_KEYS = ("id", "video_id")
-LABELS_KEY = "labels"
-RGB_KEY, AUDIO_KEY = "rgb", "audio"
-MEAN_RGB_KEY, MEAN_AUDIO_KEY = "mean_rgb", "mean_audio"
-
-Level = Literal["frame", "video"]
-FRAME: Level = "frame"
-VIDEO: Level = "video"
-
-_STEP = (QUANTISED_MAX - QUANTISED_MIN) / 255
-_BIAS = (QUANTISED_MAX - QUANTISED_MIN) / 512
-
-
-def dequantise(codes: ArrayLike) -> NDArray[np.float32]:
-    """Features of 8-bit codes, as google/youtube-8m's `Dequantize`: `q · 4/255 + 4/512 − 2`.
-
-    Not the exact inverse of `quantise`: it adds the bias 4/512 (half of a 256-th of the range),
-    so a round trip of a feature f ends within 4/512 + 2/255 of it, on average 4/512 above.
-    """
-    values = np.asarray(codes, np.float32) * np.float32(_STEP)
-    return values + np.float32(_BIAS + QUANTISED_MIN)
-
-
-def quantise(features: ArrayLike) -> NDArray[np.uint8]:
-    """8-bit codes of features: `round((clip(f, −2, 2) + 2) · 255/4)`, any shape."""
-    values = np.clip(np.asarray(features, np.float32), QUANTISED_MIN, QUANTISED_MAX)
-    values -= np.float32(QUANTISED_MIN)
-    values *= np.float32(1 / _STEP)
-    return np.rint(values, out=values).astype(np.uint8)
+__all__ = [
+    "AUDIO_KEY",
+    "AUDIO_SIZE",
+    "FEATURE_SIZE",
+    "FRAME",
+    "ID_KEYS",
+    "LABELS_KEY",
+    "MAX_FRAMES",
+    "MEAN_AUDIO_KEY",
+    "MEAN_RGB_KEY",
+    "NUM_CLASSES",
+    "QUANTISED_MAX",
+    "QUANTISED_MIN",
+    "RGB_KEY",
+    "RGB_SIZE",
+    "VIDEO",
+    "Level",
+    "Record",
+    "VideoRecord",
+    "check_labels",
+    "dequantise",
+    "encode",
+    "parse",
+    "quantise",
+    "read_records",
+    "read_videos",
+    "write_records",
+]
 
 
 @dataclasses.dataclass(frozen=True)

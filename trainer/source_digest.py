@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def source_digest(paths: Iterable[Path]) -> str:
-    """Hex digest of files and of all `.py`, `.html`, `.css` and `.txt` files below folders.
+    """Hex digest of files and of all `.py`, `.html`, `.css`, `.csv` and `.txt` files below folders.
 
     A file counts with its name and content, not with its times; folders count in sorted order.
     """
@@ -27,4 +27,4 @@ def trainer_digest() -> str:
 
 
 def _is_source(path: Path) -> bool:
-    return path.suffix in {".py", ".html", ".css", ".txt"} and path.is_file()
+    return path.suffix in {".py", ".html", ".css", ".csv", ".txt"} and path.is_file()

@@ -27,7 +27,8 @@ from trainer.source_digest import trainer_digest
 from trainer.training_loop import Trained, TrainingLoop
 
 MODEL, BASELINE = "model.keras", "baseline.keras"
-HISTORY_COLUMNS = ("epoch", "examples", "loss", "holdout_gap")
+HISTORY_COLUMNS = ("epoch", "examples", "seconds", "loss", "holdout_gap")
+"""Seconds of training so far, input included, validation not."""
 
 
 def train(
@@ -71,8 +72,9 @@ def train(
     runs = {MODEL: config}
     if config.training.baseline:
         runs[BASELINE] = _baseline(config)
+    verticals = manifest.read_vocabulary().vertical_indices()
     for run in runs.values():
-        check_model(run.model, manifest.level)
+        check_model(run.model, manifest.level, verticals)
     if config.training.mixup and manifest.level != records.VIDEO:
         raise InputError(
             f"training.mixup is {config.training.mixup}, expected 0 for frame-level records"
@@ -93,6 +95,7 @@ def train(
                 manifest.level,
                 run.data.max_frames,
                 priors if run.model.prior_bias else None,
+                verticals,
             )
             loop = TrainingLoop(run, manifest, model, train_shards, holdout, folder / name)
             trained[name] = loop.run()

@@ -17,10 +17,11 @@ from trainer.config import Config
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
 from trainer.input_pipeline import located, training_batches
-from trainer.losses import cross_entropy
+from trainer.losses import make_loss
 from trainer.manifest import Manifest, Shard
 from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
+from trainer.train_step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +79,7 @@ class TrainingLoop:
             history=self.history,
         )
         self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
-        self.train_step = tf.function(self._train_step)
-
-    def _train_step(self, features: Any, labels: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = cross_entropy(labels, self.model(features, training=True))
-            total = tf.add_n([loss, *self.model.losses])
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(total, variables), variables)
-        return loss
+        self.train_step = make_train_step(model, self.optimizer, make_loss(training))
 
     def run(self) -> Trained:
         """Train to the end.
@@ -169,7 +162,13 @@ class TrainingLoop:
                 self.config.evaluation.batch_size,
             ).metrics.result().gap  # fmt: skip
         examples = (epoch + 1) * self.epoch_steps * self.config.training.batch_size
-        row = {"epoch": epoch + 1, "examples": examples, "loss": loss, "holdout_gap": gap}
+        row = {
+            "epoch": epoch + 1,
+            "examples": examples,
+            "seconds": round(float(self.seconds), 3),
+            "loss": loss,
+            "holdout_gap": gap,
+        }
         self.history.assign(json.dumps([*self._rows(), row]))
         tf.summary.scalar("loss", loss, step=epoch + 1)
         if gap is not None:

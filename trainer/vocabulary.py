@@ -31,6 +31,14 @@ class Vocabulary:
     def num_classes(self) -> int:
         return len(self.names)
 
+    def vertical_indices(self) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+        """Names [V] of the verticals in use, sorted, and for each class the indices of its own."""
+        verticals = tuple(sorted({name for row in self.verticals for name in row}))
+        place = {name: index for index, name in enumerate(verticals)}
+        # A class may name a vertical twice in the public file.
+        rows = tuple(tuple(sorted({place[name] for name in row})) for row in self.verticals)
+        return verticals, rows
+
     @classmethod
     def of_indices(cls, num_classes: int) -> Vocabulary:
         """What stands in for an absent vocabulary: each class is named by its index."""

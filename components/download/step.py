@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from components.download import sample
-from trainer import records
+from trainer import record_format, records
 from trainer.config import Config
 from trainer.errors import InputError
 from trainer.files import atomic_directory, local_path, locked, read_json, write_json
@@ -88,7 +88,7 @@ def run_download(
 def _sample_folder(config: Config, root: Path) -> Path:
     """The built-in sample, made unless it is there, whole and unchanged."""
     parameters = json.dumps(dataclasses.asdict(config.sample), sort_keys=True)
-    code = source_digest([Path(sample.__file__), Path(records.__file__)])
+    code = source_digest([Path(str(m.__file__)) for m in (sample, records, record_format)])
     folder = root / f"sample-{hashlib.sha256((parameters + code).encode()).hexdigest()[:16]}"
     sums = folder / "md5.json"
     if folder.exists():

@@ -68,7 +68,11 @@ def test_nothing_is_empty_text():
         ({"overrides": 0}, "overrides is 0, expected sections"),
         ({"overrides": None}, "overrides is None, expected sections"),
         ({"learning_rate": 10**400}, "learning_rate is a number of 401 digits"),
-        ({"model": "nextvald"}, "expected one of nextvlad, mean_pooling, logistic, moe, mlp; did"),
+        (
+            {"model": "nextvald"},
+            "expected one of nextvlad, nextvlad_mixture, netvlad, dbof, mean_pooling, logistic, "
+            "moe, mlp; did you mean nextvlad?",
+        ),
         ({"epochs": "three"}, "epochs is 'three' (str), expected a whole number"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
         ({"learning_rate": -0.1}, "learning_rate is -0.1, expected more than 0"),

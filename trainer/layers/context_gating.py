@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.layers.batch_normalization import BatchNormalization
+
 
 @keras.saving.register_keras_serializable("nextvlad")
 class ContextGating(keras.layers.Layer):
@@ -39,11 +41,15 @@ class ContextGating(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, int]) -> None:
         width = input_shape[-1]
         narrow = max(1, width // self.reduction)
-        self.squeeze = keras.layers.Dense(narrow, use_bias=False, dtype=self.dtype_policy)
-        self.norm = keras.layers.BatchNormalization(
-            momentum=self.batch_norm_momentum, epsilon=1e-3, dtype=self.dtype_policy
+        self.squeeze = keras.layers.Dense(
+            narrow, use_bias=False, dtype=self.dtype_policy, name="squeeze"
         )
-        self.excite = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
+        self.norm = BatchNormalization(
+            self.batch_norm_momentum, dtype=self.dtype_policy, name="norm"
+        )
+        self.excite = keras.layers.Dense(
+            width, use_bias=False, dtype=self.dtype_policy, name="excite"
+        )
         self.squeeze.build(input_shape)
         self.norm.build((input_shape[0], narrow))
         self.excite.build((input_shape[0], narrow))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
-from trainer import records
+from trainer import record_format as form
+from trainer.layers.frame_mask import check_mask
 
-NORMALIZATIONS = ("youtube8m_l2", "scaled_l2", "none")
+NORMALIZATIONS = ("youtube8m_l2", "scaled_l2", "reverse_whitening", "none")
+PADDINGS = ("zero", "author")
 
 
 @keras.saving.register_keras_serializable("nextvlad")
@@ -21,40 +27,68 @@ class FeatureNormalization(keras.layers.Layer):
     Args:
         normalization: "youtube8m_l2": to unit L2 norm over rgb and audio together, as
             google/youtube-8m; "scaled_l2": the same times √1152, so that a value's mean square is
-            1; "none": dequantised values as they are, as the NeXtVLAD author without the
-            reverse whitening.
+            1; "reverse_whitening": rgb back to the scale that it had before the whitening of its
+            PCA, (rgb − 4/512) · (√eigenvalue + 1e-4), and audio as it is, as the NeXtVLAD author;
+            "none": dequantised values as they are.
         quantised: whether the inputs are 8-bit codes (frame level) or floats (video level).
+        padding: what frames become that frame_mask excludes. "zero": 0 after normalisation.
+            "author": 0 before it, as the author's reader pads; the reverse whitening makes
+            −4/512 · (√eigenvalue + 1e-4) of them, which a batch norm over all rows then sees.
 
     Call arguments:
         inputs: (rgb [B,…,1024], audio [B,…,128]): uint8 if quantised, else float.
+        frame_mask: bool [B,…], true for the frames that exist; None: all.
 
     Returns:
         float [B,…,1152], rgb first.
+
+    Raises:
+        ValueError: a parameter that is none of the above, or a reverse whitening of rgb that has
+            not 1,024 values.
     """
 
     def __init__(
-        self, normalization: str = "youtube8m_l2", quantised: bool = True, **kwargs: Any
+        self,
+        normalization: str = "youtube8m_l2",
+        quantised: bool = True,
+        padding: str = "zero",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if normalization not in NORMALIZATIONS:
+        if normalization not in NORMALIZATIONS or padding not in PADDINGS:
             raise ValueError(
-                f"expected normalization of {', '.join(NORMALIZATIONS)}, received {normalization!r}"
+                f"expected normalization of {', '.join(NORMALIZATIONS)} and padding of "
+                f"{', '.join(PADDINGS)}, received {normalization!r} and {padding!r}"
             )
         self.normalization = normalization
         self.quantised = quantised
+        self.padding = padding
         # Codes arrive as integers; Keras must not cast them to the compute type on the way in.
         self.autocast = False
 
-    def call(self, inputs: tuple[Any, Any]) -> Any:
+    def build(self, input_shape: Any) -> None:
+        rgb = input_shape[0][-1]
+        if self.normalization == "reverse_whitening" and rgb != form.RGB_SIZE:
+            raise ValueError(f"expected rgb of {form.RGB_SIZE} values a frame, received {rgb}")
+
+    def call(self, inputs: tuple[Any, Any], frame_mask: Any = None) -> Any:
+        check_mask(inputs[0], frame_mask)
         features = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
+        exists = None if frame_mask is None else ops.cast(frame_mask, "float32")[..., None]
         if self.quantised:
-            step, lowest = (float(value) for value in _dequantisation())
-            features = features * step + lowest
-        if self.normalization != "none":
+            features = features * form.STEP + (form.BIAS + form.QUANTISED_MIN)
+        if exists is not None and self.padding == "author":
+            features = features * exists
+        if self.normalization == "reverse_whitening":
+            rgb = (features[..., : form.RGB_SIZE] - form.BIAS) * whitening_scale()
+            features = ops.concatenate([rgb, features[..., form.RGB_SIZE :]], axis=-1)
+        elif self.normalization != "none":
             square = ops.sum(ops.square(features), axis=-1, keepdims=True)
             features = features * ops.rsqrt(ops.maximum(square, 1e-12))
         if self.normalization == "scaled_l2":
-            features = features * float(records.FEATURE_SIZE) ** 0.5
+            features = features * float(form.FEATURE_SIZE) ** 0.5
+        if exists is not None and self.padding == "zero":
+            features = features * exists
         return ops.cast(features, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
@@ -66,10 +100,14 @@ class FeatureNormalization(keras.layers.Layer):
         return config | {
             "normalization": self.normalization,
             "quantised": self.quantised,
+            "padding": self.padding,
         }
 
 
-def _dequantisation() -> tuple[float, float]:
-    """Factor and offset of `records.dequantise`, which is linear in the code."""
-    lowest, second = records.dequantise([0, 1]).astype("float64")
-    return second - lowest, lowest
+@functools.cache
+def whitening_scale() -> NDArray[np.float32]:
+    """float32 [1024]: √eigenvalue + 1e-4, by which the whitening had divided each value of rgb."""
+    path = Path(__file__).with_name("pca_eigenvalues.csv")
+    eigenvalues = np.loadtxt(path, dtype=np.float32, comments="#", skiprows=3)
+    scale: NDArray[np.float32] = np.sqrt(eigenvalues) + np.float32(1e-4)
+    return scale

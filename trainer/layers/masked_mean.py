@@ -7,6 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.layers.batch_normalization import at_least_float32
+from trainer.layers.frame_mask import check_mask
+
 
 @keras.saving.register_keras_serializable("nextvlad")
 class MaskedMean(keras.layers.Layer):
@@ -25,11 +28,14 @@ class MaskedMean(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
+        check_mask(inputs, mask)
+        # bfloat16 can not count to 257.
+        wide = at_least_float32(inputs)
         if mask is None:
-            return ops.mean(inputs, axis=1)
-        weights = ops.cast(mask, inputs.dtype)[..., None]
+            return ops.cast(ops.mean(wide, axis=1), self.compute_dtype)
+        weights = ops.cast(mask, wide.dtype)[..., None]
         count = ops.maximum(ops.sum(weights, axis=1), 1)
-        return ops.sum(inputs * weights, axis=1) / count
+        return ops.cast(ops.sum(wide * weights, axis=1) / count, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[2])

@@ -69,7 +69,9 @@ class MixtureOfExperts(keras.layers.Layer):
             name="expert_bias", shape=(classes * mixtures,), initializer="zeros"
         )
         if self.bias is not None:
-            self.expert_bias.assign(ops.repeat(ops.convert_to_tensor(self.bias), mixtures))
+            self.expert_bias.assign(
+                ops.repeat(ops.convert_to_tensor(self.bias, self.expert_bias.dtype), mixtures)
+            )
 
     def call(self, inputs: Any) -> Any:
         classes, mixtures = self.num_classes, self.num_mixtures
@@ -81,6 +83,10 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, int]) -> tuple[int | None, int]:
         return (input_shape[0], self.num_classes)
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        # Keras would promise compute_dtype; the probabilities are float32 under every policy.
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), "float32")
 
     def get_config(self) -> dict[str, Any]:
         # The initial bias is not part of it: a loaded layer has its weights.

@@ -11,10 +11,21 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from trainer.layers import nextvlad_forms
+from trainer.layers.author_weights import load_author_weights
+from trainer.layers.batch_normalization import (
+    BatchNormalization,
+    at_least_float32,
+    replica_mean,
+    row_mean,
+    square_sum,
+)
+from trainer.layers.frame_mask import check_mask
+
+__all__ = ["NeXtVLAD", "load_author_weights"]
+
 Form = Literal["auto", "direct", "folded", "fast"]
-FORMS = ("auto", "direct", "folded", "fast")
-# The author's batch norm: tf.contrib.slim's epsilon.
-BATCH_NORM_EPSILON = 1e-3
+FORMS: tuple[Form, ...] = ("auto", *nextvlad_forms.FORMS)
 
 
 @keras.saving.register_keras_serializable("nextvlad")
@@ -35,17 +46,24 @@ class NeXtVLAD(keras.layers.Layer):
 
     * direct: as written;
     * folded: the logits come from x through the product of the two matrices, which a step computes
-      once; x̃ is made for the aggregation alone;
-    * fast: x̃ is never made: the assigned sums of x, [B,GK,D], are expanded after the sum over T.
+      once; x̃ is made for the aggregation alone, one group after the other;
+    * fast: x̃ is never made: the assigned sums of x, [B,K,D] a group, are expanded after the sum
+      over T.
+
+    The last two subtract the mean frame first: the batch norm's mean is then 0 by itself, and half
+    precision keeps the digits that the mean would take. Of the half precisions take bfloat16: in
+    float16 the assignments to a cluster that a short video hardly uses underflow, and the
+    intra-normalisation makes what is left as long as any other.
 
     Args:
         cluster_size: K.
         groups: G; must divide λD.
         expansion: λ.
-        form: "auto" takes the form with the fewest multiply-adds of a training step.
+        form: "auto" takes the fastest for the shape, precision and device by the measurements of
+            `trainer.layers.nextvlad_forms`.
         batch_norm_rows: "valid" keeps padded frames out of the statistics of the assignment's
-            batch norm; "all" is the author's behaviour.
-        batch_norm_momentum: of both batch norms.
+            batch norm; "all" is the author's behaviour. Statistics are those of all replicas.
+        batch_norm_momentum: of both batch norms (author: 0.999).
 
     Call arguments:
         inputs: float [B,T,D].
@@ -60,7 +78,7 @@ class NeXtVLAD(keras.layers.Layer):
         (3, 64)
 
     Raises:
-        ValueError: G does not divide λD, or a parameter out of range.
+        ValueError: G does not divide λD, a parameter out of range, or a mask of another shape.
     """
 
     def __init__(
@@ -103,120 +121,165 @@ class NeXtVLAD(keras.layers.Layer):
             )
         columns = self.groups * self.cluster_size
         self.group_features = expanded // self.groups
-        self.expansion_kernel = self.add_weight(
-            name="expansion_kernel", shape=(dimensions, expanded), initializer="glorot_uniform"
-        )
-        self.expansion_bias = self.add_weight(
-            name="expansion_bias", shape=(expanded,), initializer="zeros"
-        )
-        self.attention_kernel = self.add_weight(
-            name="attention_kernel", shape=(expanded, self.groups), initializer="glorot_uniform"
-        )
-        self.attention_bias = self.add_weight(
-            name="attention_bias", shape=(self.groups,), initializer="zeros"
-        )
-        self.cluster_kernel = self.add_weight(
-            name="cluster_kernel", shape=(expanded, columns), initializer="glorot_uniform"
-        )
-        self.centers = self.add_weight(
-            name="centers",
-            shape=(self.group_features, self.cluster_size),
-            initializer="glorot_uniform",
-        )
-        self.cluster_norm = self._batch_norm("cluster_norm", (*input_shape[:2], columns))
-        self.output_norm = self._batch_norm(
-            "output_norm", (input_shape[0], self.group_features * self.cluster_size)
-        )
+        # Cast where they are used: sums over a weight's axis stay in float32.
+        self.expansion_kernel = self._weight("expansion_kernel", (dimensions, expanded))
+        self.expansion_bias = self._weight("expansion_bias", (expanded,), "zeros")
+        self.attention_kernel = self._weight("attention_kernel", (expanded, self.groups))
+        self.attention_bias = self._weight("attention_bias", (self.groups,), "zeros")
+        self.cluster_kernel = self._weight("cluster_kernel", (expanded, columns))
+        self.centers = self._weight("centers", (self.group_features, self.cluster_size))
+        self.cluster_norm = self._batch_norm("cluster_norm", columns)
+        self.output_norm = self._batch_norm("output_norm", self.group_features * self.cluster_size)
 
-    def _batch_norm(
-        self, name: str, shape: tuple[int | None, ...]
-    ) -> keras.layers.BatchNormalization:
-        layer = keras.layers.BatchNormalization(
-            momentum=self.batch_norm_momentum,
-            epsilon=BATCH_NORM_EPSILON,
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        layer.build(shape)
+    def _weight(
+        self, name: str, shape: tuple[int, ...], initializer: str = "glorot_uniform"
+    ) -> Any:
+        return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
+
+    def _batch_norm(self, name: str, width: int) -> BatchNormalization:
+        layer = BatchNormalization(self.batch_norm_momentum, dtype=self.dtype_policy, name=name)
+        layer.build((None, width))
         return layer
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        form = self._form(inputs.shape[1], inputs.shape[2])
-        expanded = None if form == "fast" else self._expand(inputs)
-        assignment = self._assign(inputs, expanded if form == "direct" else None, mask, training)
-        if expanded is None:
-            residuals = self._aggregate_then_expand(inputs, assignment)
+        check_mask(inputs, mask)
+        form = self.form
+        if form == "auto":
+            form = self.fastest_form(inputs.shape, bool(training))
+        if form == "direct":
+            residuals = self._direct(inputs, mask, training)
         else:
-            residuals = self._aggregate(expanded, assignment)
-        mass = ops.sum(assignment, axis=(1, 2))  # [B,K]
-        residuals = residuals - mass[:, :, None] * ops.transpose(self.centers)
+            residuals = self._centred(inputs, mask, training, form)
         # Intra-normalisation in at least float32: squares of half-precision sums overflow.
-        if self.compute_dtype in ("float16", "bfloat16"):
-            residuals = ops.cast(residuals, "float32")
-        norm = ops.sum(ops.square(residuals), axis=-1, keepdims=True)
-        residuals = residuals * ops.rsqrt(ops.maximum(norm, 1e-12))
+        residuals = at_least_float32(residuals)
+        square = ops.sum(ops.square(residuals), axis=-1, keepdims=True)
+        residuals = residuals * ops.rsqrt(ops.maximum(square, 1e-12))
         # The author's order of the output: F outside, K inside.
         flat = ops.reshape(
             ops.transpose(residuals, (0, 2, 1)), (-1, self.group_features * self.cluster_size)
         )
-        return self.output_norm(ops.cast(flat, self.compute_dtype), training=training)
+        return self.output_norm(flat, training=training)
 
-    def _form(self, frames: int | None, dimensions: int) -> str:
-        if self.form != "auto":
-            return self.form
-        if frames is None:
-            return "fast"
-        folded, fast = training_multiply_adds(
-            frames, dimensions, self.groups, self.cluster_size, self.expansion
+    def fastest_form(
+        self, input_shape: tuple[int | None, ...], training: bool
+    ) -> nextvlad_forms.Form:
+        """What "auto" takes for inputs of a shape [B,T,D]."""
+        batch, frames, dimensions = input_shape
+        shape = nextvlad_forms.Shape(
+            batch or nextvlad_forms.UNKNOWN_BATCH,
+            frames or nextvlad_forms.UNKNOWN_FRAMES,
+            int(dimensions or 0),
+            self.groups,
+            self.cluster_size,
+            self.expansion,
+            training,
         )
-        return "fast" if fast < folded else "folded"
+        return nextvlad_forms.fastest(shape, nextvlad_forms.device(), self.compute_dtype)
 
-    def _expand(self, inputs: Any) -> Any:
-        """x̃ [B,T,λD]."""
-        return ops.matmul(inputs, self.expansion_kernel) + self.expansion_bias
-
-    def _assign(self, inputs: Any, expanded: Any, mask: Any, training: bool | None) -> Any:
-        """α·a [B,T,G,K]: attention times soft assignment; 0 for frames that do not exist."""
-        kernel = ops.concatenate([self.cluster_kernel, self.attention_kernel], axis=1)
-        if expanded is None:
-            logits = ops.matmul(inputs, ops.matmul(self.expansion_kernel, kernel))
-            # The bias cancels in the batch's statistics but stands in the moving mean.
-            logits = logits + ops.matmul(self.expansion_bias[None], kernel)
-        else:
-            logits = ops.matmul(expanded, kernel)
-        columns = self.groups * self.cluster_size
-        attention = ops.sigmoid(logits[..., columns:] + self.attention_bias)
+    def _direct(self, inputs: Any, mask: Any, training: bool | None) -> Any:
+        """Σ_t Σ_g α a (x̃ − c) [B,K,F], the equations as they stand."""
+        expanded = ops.matmul(inputs, self._half(self.expansion_kernel))
+        expanded = expanded + self._half(self.expansion_bias)
+        attention = ops.matmul(expanded, self._half(self.attention_kernel))
+        attention = ops.sigmoid(attention + self._half(self.attention_bias))
         if mask is not None:
             attention = attention * ops.cast(mask, attention.dtype)[..., None]
-        rows = mask if self.batch_norm_rows == "valid" else None
-        logits = self.cluster_norm(logits[..., :columns], training=training, mask=rows)
-        shape = (-1, inputs.shape[1] or ops.shape(inputs)[1], self.groups, self.cluster_size)
-        assignment = ops.softmax(ops.reshape(logits, shape), axis=-1)
-        return assignment * attention[..., None]
+        logits = ops.matmul(expanded, self._half(self.cluster_kernel))
+        logits = self.cluster_norm(logits, mask=self._counted(mask), training=training)
+        rows = _frames(inputs) * self.groups
+        assignment = ops.softmax(ops.reshape(logits, (-1, rows, self.cluster_size)), axis=-1)
+        assignment = assignment * ops.reshape(attention, (-1, rows, 1))
+        descriptors = ops.reshape(expanded, (-1, rows, self.group_features))
+        sums = ops.matmul(ops.transpose(assignment, (0, 2, 1)), descriptors)
+        mass = ops.sum(assignment, axis=1)[..., None]
+        return sums - mass * ops.transpose(self._half(self.centers))
 
-    def _aggregate(self, expanded: Any, assignment: Any) -> Any:
-        """Σ_t Σ_g α a x̃ [B,K,F], of x̃."""
-        rows = (expanded.shape[1] or ops.shape(expanded)[1]) * self.groups
-        groups = ops.reshape(expanded, (-1, rows, self.group_features))
-        weights = ops.reshape(assignment, (-1, rows, self.cluster_size))
-        return ops.matmul(ops.transpose(weights, (0, 2, 1)), groups)
-
-    def _aggregate_then_expand(self, inputs: Any, assignment: Any) -> Any:
-        """The same [B,K,F] without x̃: sum x over T first, expand the sums."""
-        frames = inputs.shape[1] or ops.shape(inputs)[1]
-        dimensions = inputs.shape[2]
-        columns = self.groups * self.cluster_size
-        weights = ops.reshape(assignment, (-1, frames, columns))
-        sums = ops.matmul(ops.transpose(weights, (0, 2, 1)), inputs)  # [B,GK,D]
-        sums = ops.reshape(sums, (-1, self.groups, self.cluster_size, dimensions))
-        sums = ops.reshape(
-            ops.transpose(sums, (0, 2, 1, 3)), (-1, self.cluster_size, self.groups * dimensions)
+    def _centred(self, inputs: Any, mask: Any, training: bool | None, form: Form) -> Any:
+        """The same [B,K,F] without x̃ [B,T,λD], of frames around their mean."""
+        frames, dimensions = _frames(inputs), inputs.shape[2]
+        rows, bias, count = self._rows_around_their_mean(inputs, mask, training)
+        kernel = self._half(self.expansion_kernel)
+        attention = ops.matmul(rows, ops.matmul(kernel, self._half(self.attention_kernel)))
+        attention_bias = self.attention_bias + _row_times(bias, self.attention_kernel)
+        attention = ops.sigmoid(at_least_float32(attention) + attention_bias)
+        if mask is not None:
+            attention = attention * ops.reshape(ops.cast(mask, attention.dtype), (-1, 1))
+        folded = ops.matmul(kernel, self._half(self.cluster_kernel))
+        logits = [ops.matmul(rows, part) for part in ops.split(folded, self.groups, axis=1)]
+        scale, shift = self._normalisation(logits, bias, count)
+        per_group = zip(
+            logits,
+            ops.split(scale, self.groups),
+            ops.split(shift, self.groups),
+            ops.split(attention, self.groups, axis=1),
+            ops.split(kernel, self.groups, axis=1),
+            ops.split(bias, self.groups),
+            strict=True,
         )
-        kernel = ops.reshape(self.expansion_kernel, (dimensions, self.groups, self.group_features))
-        kernel = ops.reshape(ops.transpose(kernel, (1, 0, 2)), (-1, self.group_features))
-        mass = ops.transpose(ops.sum(assignment, axis=1), (0, 2, 1))  # [B,K,G]
-        bias = ops.reshape(self.expansion_bias, (self.groups, self.group_features))
-        return ops.matmul(sums, kernel) + ops.matmul(mass, bias)
+        aggregated: Any = 0.0
+        total_mass: Any = 0.0
+        videos = ops.reshape(rows, (-1, frames, dimensions))
+        # A group at a time: what lies between two products then fits into a processor's cache.
+        for group_logits, group_scale, group_shift, weight, group_kernel, group_bias in per_group:
+            assignment = ops.softmax(at_least_float32(group_logits) * group_scale + group_shift)
+            assignment = ops.reshape(assignment * weight, (-1, frames, self.cluster_size))
+            mass = ops.sum(assignment, axis=1)[..., None]  # [B,K,1]
+            by_cluster = ops.transpose(ops.cast(assignment, self.compute_dtype), (0, 2, 1))
+            if form == "fast":
+                sums = ops.reshape(ops.matmul(by_cluster, videos), (-1, dimensions))
+                sums = ops.matmul(sums, group_kernel)
+                sums = ops.reshape(sums, (-1, self.cluster_size, self.group_features))
+            else:
+                expanded = ops.matmul(rows, group_kernel)
+                expanded = ops.reshape(expanded, (-1, frames, self.group_features))
+                sums = ops.matmul(by_cluster, expanded)
+            aggregated = aggregated + at_least_float32(sums) + mass * group_bias
+            total_mass = total_mass + mass
+        return aggregated - total_mass * ops.transpose(self.centers)
+
+    def _rows_around_their_mean(
+        self, inputs: Any, mask: Any, training: bool | None
+    ) -> tuple[Any, Any, Any]:
+        """Frames [B·T,D], the bias [λD] that makes x̃ of them, and how many count (None: moving).
+
+        By the moving statistics nothing is to be gained, and the frames stay as they are.
+        """
+        rows = ops.reshape(inputs, (-1, inputs.shape[2]))
+        bias = ops.convert_to_tensor(self.expansion_bias)
+        if not self.cluster_norm.uses_batch(training):
+            return rows, bias, None
+        counted = self._counted(mask)
+        wide = at_least_float32(rows)
+        if counted is None:
+            centre, count = row_mean(wide)
+            rows = wide - centre
+        else:
+            weights = ops.reshape(ops.cast(counted, wide.dtype), (-1, 1))
+            centre, count = row_mean(wide, weights)
+            # A row that does not count becomes 0: it adds nothing to any sum from here on.
+            rows = (wide - centre) * weights
+        bias = bias + _row_times(centre, self.expansion_kernel)
+        return ops.cast(rows, self.compute_dtype), bias, count
+
+    def _normalisation(self, logits: list[Any], bias: Any, count: Any) -> tuple[Any, Any]:
+        """Scale and shift [G·K] that are the batch norm of logits, one [B·T,K] a group."""
+        norm = self.cluster_norm
+        # The bias cancels in the batch's statistics but stands in the moving mean.
+        mean = _row_times(bias, self.cluster_kernel)
+        if count is None:
+            scale = norm.scale(norm.moving_variance)
+            return scale, norm.beta + (mean - norm.moving_mean) * scale
+        squares = [square_sum(at_least_float32(part)) for part in logits]
+        variance = replica_mean(ops.concatenate(squares)) / count
+        norm.update(mean, variance)
+        return norm.scale(variance), ops.convert_to_tensor(norm.beta)
+
+    def _counted(self, mask: Any) -> Any:
+        """The rows that feed the batch norm's statistics; None: all."""
+        return mask if self.batch_norm_rows == "valid" else None
+
+    def _half(self, variable: Any) -> Any:
+        return ops.cast(variable, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
         features = self.expansion * int(input_shape[2] or 0) // self.groups
@@ -237,15 +300,10 @@ class NeXtVLAD(keras.layers.Layer):
         }
 
 
-def training_multiply_adds(
-    frames: int, dimensions: int, groups: int, cluster_size: int, expansion: int
-) -> tuple[int, int]:
-    """Multiply-adds a video of a training step (no gradient to x): folded form, fast form.
+def _frames(inputs: Any) -> Any:
+    return inputs.shape[1] or ops.shape(inputs)[1]
 
-    A product costs its forward twice more in the backward pass, once where one factor is x itself.
-    What both forms share, the logits, is left out.
-    """
-    columns, expanded = groups * cluster_size, expansion * dimensions
-    folded = 2 * frames * dimensions * expanded + 3 * frames * cluster_size * expanded
-    fast = 2 * frames * dimensions * columns + 3 * cluster_size * dimensions * expanded
-    return folded, fast
+
+def _row_times(row: Any, matrix: Any) -> Any:
+    """[N] times [N,M], a sum that keeps the precision of the weights."""
+    return ops.matmul(row[None], ops.convert_to_tensor(matrix))[0]
