@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and learning. Each prints ratios of things measured in one run."""
+"""Measurements of speed, memory and learning: things compared are measured in one run."""

@@ -21,12 +21,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 
-from benchmarks.timing import machine, time_in_turn
+from benchmarks.timing import POLICIES, machine, time_in_turn
 from trainer.files import atomic_file
 from trainer.layers import NeXtVLAD
 from trainer.layers.nextvlad_forms import FORMS, MEASUREMENTS, Form, Shape, device, fastest
-
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def shapes(batch: int, frames: tuple[int, ...]) -> Iterator[Shape]:
@@ -74,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     started = machine()
     print(started)
-    print(f"{'':44}" + "".join(f"{form:>12}" for form in FORMS) + "   auto      behind")
+    print(f"{'':44}" + "".join(f"{form:>12}" for form in FORMS) + "   auto     behind   spread")
     rows: list[dict[str, Any]] = []
     for precision, policy in POLICIES.items():
         for shape in shapes(arguments.batch, tuple(arguments.frames)):
@@ -90,7 +88,8 @@ def main() -> None:
             print(
                 f"{label:44}"
                 + "".join(f"{timed[form].median * 1e3:9.1f} ms" for form in FORMS)
-                + f"   {chosen:8} {timed[chosen].median / best - 1:6.1%}",
+                + f"   {chosen:8} {timed[chosen].median / best - 1:6.1%}"
+                + f" {max(one.spread for one in timed.values()):8.1%}",
                 flush=True,
             )
             facts = dataclasses.asdict(shape) | {"training": int(shape.training)}

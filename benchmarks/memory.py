@@ -15,10 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from benchmarks.timing import POLICIES
+from trainer.layers.nextvlad_forms import FORMS
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-FORMS = ("direct", "folded", "fast")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def measure(policy: str, form: str, batch: int, frames: int, clusters: int) -> None:
@@ -59,16 +59,19 @@ def main() -> None:
         measure(policy, form, *sizes)
         return
     print("Peak memory of a training step at batch {}, T={}, K={}".format(*sizes))
-    print(f"{'':18} {'step adds':>12} {'process':>12}")
-    for precision, policy in PRECISIONS.items():
+    print(f"{'':18} {'step adds':>12} {'process':>12}   × direct float32")
+    reference = 0
+    for precision, policy in POLICIES.items():
         for form in FORMS:
             flags = [f"--{name}={value}" for name, value in
                      zip(("batch", "frames", "clusters"), sizes, strict=True)]  # fmt: skip
             command = [sys.executable, "-m", "benchmarks.memory", *flags, "--one", policy, form]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             before, peak = (int(value) for value in output.split())
+            reference = reference or peak - before
             print(
-                f"{precision:9} {form:8} {(peak - before) / 1e9:9.2f} GB {peak / 1e9:9.2f} GB",
+                f"{precision:9} {form:8} {(peak - before) / 1e9:9.2f} GB {peak / 1e9:9.2f} GB"
+                f" {(peak - before) / reference:9.2f}",
                 flush=True,
             )
 

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+"""Precision of the products → Keras's name of the policy."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Timed:

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.timing import machine, time_in_turn
+from benchmarks.timing import POLICIES, machine, time_in_turn
 from trainer import record_format
 from trainer.config import ModelConfig, TrainingConfig
 from trainer.layers import NeXtVLAD
@@ -31,8 +31,6 @@ from trainer.losses import make_loss
 from trainer.models import build_model
 from trainer.optimizer import make_optimizer
 from trainer.train_step import make_train_step
-
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def random_batch(batch: int, frames: int, classes: int) -> tuple[dict[str, Any], Any]:

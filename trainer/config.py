@@ -112,7 +112,7 @@ class ModelConfig:
         "zero", "frames beyond the last one: 0 after normalisation, or as the author 0 before it",
         choices=("zero", "author"),
     )  # fmt: skip
-    cluster_size: int = _parameter(128, "K, clusters of rgb; audio has half", minimum=2)
+    cluster_size: int = _parameter(128, "K, clusters of rgb; audio has half, at least 2", minimum=2)
     groups: int = _parameter(8, "G, groups of rgb; audio has half", minimum=2)
     expansion: int = _parameter(2, "λ, input dimensions are expanded by it", minimum=1)
     form: str = _parameter(
@@ -368,8 +368,11 @@ def _updated_section(section: str, current: Any, values: Mapping[str, Any]) -> A
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """`; did you mean …?`, or nothing if no known name is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    names = list(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=3)
+    # A name may also be part of a longer one.
+    near += [one for one in names if str(name).lower() in one and one not in near and name]
+    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
 
 
 def _article(noun: str) -> str:

@@ -11,8 +11,11 @@ A new model is a file of its name in `trainer/architectures/` and its name in
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
+import re
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,15 @@ from numpy.typing import NDArray
 from trainer import record_format
 from trainer.architectures.architecture import Architecture
 from trainer.architectures.head import Head, Verticals
-from trainer.config import MODEL_NAMES, ModelConfig, nearest
+from trainer.config import MODEL_NAMES, ModelConfig, check_value, nearest
 from trainer.errors import InputError
-from trainer.layers import FeatureNormalization, FrameMask, VerticalAttention, author_weights
+from trainer.layers import (
+    FeatureNormalization,
+    FrameMask,
+    MixtureOfExperts,
+    VerticalAttention,
+    author_weights,
+)
 
 MODELS: dict[str, Architecture] = {
     name: importlib.import_module(f"trainer.architectures.{name}").ARCHITECTURE
@@ -64,6 +73,8 @@ def build_model(
     check_model(config, level, verticals)
     bias = np.full(num_classes, INITIAL_BIAS)
     if priors is not None:
+        if len(priors) != num_classes:
+            raise InputError(f"priors has {len(priors)} classes, expected {num_classes}")
         # A class without a single positive would start at −∞: as if it had half of one in 10⁵.
         share = np.clip(np.asarray(priors, np.float64), 5e-6, 1 - 5e-6)
         bias = np.log(share / (1 - share))
@@ -137,8 +148,9 @@ def load_author_weights(model: keras.Model, variables: Mapping[str, Any]) -> Non
         variables: arrays by the author's names: those of `trainer.layers.nextvlad` below
             `video_VLAD/` and `audio_VLAD/`, `hidden1_weights`, `hidden1_bn/…`,
             `gating_weights_1`, `gating_bn/…`, `gating_weights_2`; the logistic head's
-            `fully_connected/{weights,biases}`, or the mixture of experts' `gates/weights` and
-            `experts/{weights,biases}`. One scope before all of them is taken off.
+            `fully_connected/{weights,biases}` (or `fully_connected_1/…` and so on), or the mixture
+            of experts' `gates/weights` and `experts/{weights,biases}`. One scope before all of
+            them is taken off.
 
     Raises:
         ValueError: not such a model, or a variable is missing, unknown or of another shape;
@@ -147,7 +159,8 @@ def load_author_weights(model: keras.Model, variables: Mapping[str, Any]) -> Non
     layers = {layer.name: layer for layer in model.layers}
     if model.name != "nextvlad" or "hidden" not in layers:
         raise ValueError(
-            f"expected a nextvlad model with a hidden layer, received the model {model.name!r}"
+            "expected a nextvlad model with a hidden layer (hidden_size over 0), received the "
+            f"model {model.name!r} {'with' if 'hidden' in layers else 'without'} one"
         )
     found = author_weights.without_scope(variables, "hidden1_weights")
     gating = layers["context_gating"]
@@ -161,15 +174,22 @@ def load_author_weights(model: keras.Model, variables: Mapping[str, Any]) -> Non
     for scope, layer in (("video_VLAD", "video_vlad"), ("audio_VLAD", "audio_vlad")):
         of_layer = author_weights.nextvlad_variables(layers[layer])
         targets |= {f"{scope}/{name}": variable for name, variable in of_layer.items()}
-    classifiers = [layer for layer in model.layers if hasattr(layer, "experts")]
+    heads = [layer for layer in model.layers if isinstance(layer, VerticalAttention)]
+    if heads:
+        raise ValueError("expected the classifier logistic or moe, received vertical_attention")
+    classifiers = [layer for layer in model.layers if isinstance(layer, MixtureOfExperts)]
     if classifiers:
         targets["gates/weights"] = classifiers[0].gates
         targets["experts/weights"] = classifiers[0].experts
         targets["experts/biases"] = classifiers[0].expert_bias
     else:
         dense = [one for one in model.layers if isinstance(one, keras.layers.Dense)]
-        targets["fully_connected/weights"] = dense[-1].kernel
-        targets["fully_connected/biases"] = dense[-1].bias
+        # slim numbers the scopes of layers without a name: the head's is the one that is left.
+        left = {name.rpartition("/")[0] for name in found if name not in targets}
+        numbered = [name for name in left if re.fullmatch(r"fully_connected_\d+", name)]
+        scope = numbered[0] if len(left) == len(numbered) == 1 else "fully_connected"
+        targets[f"{scope}/weights"] = dense[-1].kernel
+        targets[f"{scope}/biases"] = dense[-1].bias
     author_weights.assign(targets, found)
 
 
@@ -187,6 +207,11 @@ def check_model(
             f"model.name is {config.name!r}, expected one of {', '.join(MODELS)}"
             f"{nearest(config.name, MODELS)}"
         )
+    kinds = typing.get_type_hints(ModelConfig)
+    for field in dataclasses.fields(config):
+        check_value(f"model.{field.name}", field, kinds[field.name], getattr(config, field.name))
+    if level not in (record_format.FRAME, record_format.VIDEO):
+        raise InputError(f"level is {level!r}, expected 'frame' or 'video'")
     architecture = MODELS[config.name]
     if level == record_format.VIDEO and architecture.frame_level_only:
         others = ", ".join(name for name in MODELS if not MODELS[name].frame_level_only)

@@ -1,7 +1,7 @@
 """The YouTube-8M records: reading and writing; their names and sizes are `trainer.record_format`'s.
 
-The only place that knows them: download, statistics, training, evaluation and serving all come
-here (the graph form of the same parsing is `trainer.tensor_records`).
+The one place that does: download, statistics, training, evaluation and serving all come here (the
+graph form of the same parsing is `trainer.tensor_records`).
 
 Format: https://research.google.com/youtube8m/download.html. A shard is a TFRecord file; a
 frame-level record is a `SequenceExample` (context `id`, `labels`; feature lists `rgb` and `audio`

@@ -71,7 +71,7 @@ def test_nothing_is_empty_text():
         (
             {"model": "nextvald"},
             "expected one of nextvlad, nextvlad_mixture, netvlad, dbof, mean_pooling, logistic, "
-            "moe, mlp; did you mean nextvlad?",
+            "moe, mlp; did you mean nextvlad",
         ),
         ({"epochs": "three"}, "epochs is 'three' (str), expected a whole number"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),

@@ -52,6 +52,13 @@ def every_case():
                     found.append(case)
                 except InputError:
                     refused.append(case)
+    # What no name or classifier reaches: the author's input, and the other ways to pool.
+    for changes in (
+        {"name": "nextvlad", "normalization": "reverse_whitening", "padding": "author"},
+        {"name": "nextvlad", "batch_norm_rows": "all"},
+        {"name": "dbof", "dbof_pooling": "average"},
+    ):
+        found.append(Case(record_format.FRAME, tuple(changes.items())))
     return found, refused
 
 

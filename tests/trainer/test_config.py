@@ -19,7 +19,7 @@ def test_overrides_go_where_they_belong_and_nothing_else_moves():
     ("overrides", "words"),
     [
         ({"trainning": {}}, "unknown section 'trainning', expected one of sample"),
-        ({"model": {"cluster": 3}}, "trainer/config.py has all; did you mean model.cluster_size?"),
+        ({"model": {"cluster": 3}}, "trainer/config.py has all; did you mean model.cluster_size"),
         ({"model": 3}, "model is 3, expected parameters and their values"),
         ({"training": {"epochs": 2.5}}, "training.epochs is 2.5 (float), expected a whole number"),
         ({"training": {"epochs": True}}, "training.epochs is True (bool)"),

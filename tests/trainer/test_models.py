@@ -1,4 +1,7 @@
+import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -6,12 +9,12 @@ import numpy as np
 import pytest
 from keras.ops import convert_to_numpy as to_numpy
 
-from tests.conftest import TINY_MODEL
+from tests.conftest import ROOT, TINY_MODEL
 from trainer import records
 from trainer.config import MODEL_NAMES, ModelConfig, TrainingConfig
 from trainer.errors import InputError
-from trainer.layers import feature_normalization
-from trainer.losses import make_loss, training_loss
+from trainer.layers import feature_normalization, nextvlad
+from trainer.losses import LOSSES, make_loss, training_loss
 from trainer.models import (
     INITIAL_BIAS,
     MODELS,
@@ -100,7 +103,7 @@ def test_branches_differ(rng):
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [
-        ({"name": "nextvald"}, records.FRAME, "did you mean nextvlad?"),
+        ({"name": "nextvald"}, records.FRAME, "did you mean nextvlad"),
         ({"name": "nextvlad"}, records.VIDEO, "needs frame-level records"),
         ({"groups": 3}, records.FRAME, "the 3 groups of rgb do not divide its 1 · 1024"),
         ({"groups": 512}, records.FRAME, "the 256 groups of audio do not divide its 1 · 128"),
@@ -108,6 +111,11 @@ def test_branches_differ(rng):
         ({"name": "nextvlad_mixture", "classifier": "moe"}, records.FRAME, "expected 'logistic'"),
         ({"name": "nextvlad_mixture", "groups": 3}, records.FRAME, "do not divide"),
         ({"classifier": "vertical_attention"}, records.FRAME, "two or more verticals"),
+        ({"name": "vlad"}, records.FRAME, "did you mean netvlad or nextvlad"),
+        ({"groups": 0}, records.FRAME, "model.groups is 0, expected at least 2"),
+        ({"classifier": "foo"}, records.FRAME, "model.classifier is 'foo', expected one of"),
+        ({"name": "mlp", "branches": 0}, records.VIDEO, "model.branches is 0, expected at least 1"),
+        ({}, "frames", "level is 'frames', expected 'frame' or 'video'"),
     ],
 )
 def test_models_that_can_not_be(changes, level, words):
@@ -115,9 +123,9 @@ def test_models_that_can_not_be(changes, level, words):
         build_model(ModelConfig(**TINY_MODEL | changes), 5, level)
 
 
-def author_variables(rng, hidden=16, classes=7, clusters=4, groups=2, expansion=2):
+def author_variables(rng, classifier="logistic", hidden=16, classes=7):
     """Random variables of the author's whole model, by its names."""
-    found = {}
+    found, clusters, groups, expansion = {}, 4, 2, 2
 
     def norm(scope, width):
         found[f"{scope}/beta"] = rng.standard_normal(width)
@@ -148,8 +156,13 @@ def author_variables(rng, hidden=16, classes=7, clusters=4, groups=2, expansion=
     matrix("gating_weights_1", hidden, hidden // 4)
     norm("gating_bn", hidden // 4)
     matrix("gating_weights_2", hidden // 4, hidden)
-    matrix("fully_connected/weights", hidden, classes)
-    found["fully_connected/biases"] = rng.standard_normal(classes)
+    if classifier == "moe":
+        matrix("gates/weights", hidden, classes * 3)
+        matrix("experts/weights", hidden, classes * 2)
+        found["experts/biases"] = rng.standard_normal(classes * 2)
+    else:
+        matrix("fully_connected/weights", hidden, classes)
+        found["fully_connected/biases"] = rng.standard_normal(classes)
     return found
 
 
@@ -190,7 +203,14 @@ def author_model(v, features, mask, training, expansion=2):
     hidden = norm(hidden, "hidden1_bn")
     gates = np.maximum(norm(hidden @ v["gating_weights_1"], "gating_bn"), 0)
     hidden = hidden * sigmoid(gates @ v["gating_weights_2"])
-    return sigmoid(hidden @ v["fully_connected/weights"] + v["fully_connected/biases"])
+    if "gates/weights" not in v:
+        return sigmoid(hidden @ v["fully_connected/weights"] + v["fully_connected/biases"])
+    # google/youtube-8m's MoeModel: [B·C, mixtures + 1] gates, the last one off
+    experts = sigmoid(hidden @ v["experts/weights"] + v["experts/biases"])
+    classes = experts.shape[1] // 2
+    gates = np.exp((hidden @ v["gates/weights"]).reshape(len(hidden), classes, 3))
+    gates /= gates.sum(-1, keepdims=True)
+    return (gates[..., :2] * experts.reshape(len(hidden), classes, 2)).sum(-1)
 
 
 def author_features(rgb, audio, mask, eigenvalues):
@@ -205,13 +225,18 @@ def author_features(rgb, audio, mask, eigenvalues):
 
 @pytest.mark.parametrize("form", ["direct", "folded", "fast"])
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("normalization", ["none", "reverse_whitening"])
-def test_the_author_s_weights_give_the_author_s_scores(form, training, normalization, rng):
+@pytest.mark.parametrize(
+    ("normalization", "classifier"), [("none", "logistic"), ("reverse_whitening", "moe")]
+)
+def test_the_author_s_weights_give_the_author_s_scores(
+    form, training, normalization, classifier, rng
+):
     config = ModelConfig(
         cluster_size=4, groups=2, expansion=2, hidden_size=16, gating_reduction=4, dropout=0.0,
         form=form, normalization=normalization, batch_norm_rows="all", padding="author",
+        classifier=classifier,
     )  # fmt: skip
-    variables = author_variables(rng)
+    variables = author_variables(rng, classifier)
     model = build_model(config, 7, records.FRAME, 5)
     load_author_weights(model, {f"tower/{name}:0": value for name, value in variables.items()})
     rgb = rng.integers(0, 256, (4, 5, 1024), dtype=np.uint8)
@@ -230,6 +255,17 @@ def test_the_author_s_weights_give_the_author_s_scores(form, training, normaliza
     np.testing.assert_allclose(to_numpy(found), expected, atol=5e-5)
 
 
+def test_the_head_may_have_a_numbered_scope(rng):
+    config = ModelConfig(cluster_size=4, groups=2, hidden_size=16, gating_reduction=4)
+    variables = author_variables(rng)
+    for name in ("weights", "biases"):
+        variables[f"fully_connected_4/{name}"] = variables.pop(f"fully_connected/{name}")
+    model = build_model(config, 7, records.FRAME, 5)
+    load_author_weights(model, variables)
+    for name, found in zip(("weights", "biases"), classifier(model).weights, strict=True):
+        np.testing.assert_allclose(found.numpy(), variables[f"fully_connected_4/{name}"], rtol=1e-6)
+
+
 def test_author_weights_of_another_model(rng):
     variables = author_variables(rng)
     config = ModelConfig(**TINY_MODEL | {"gating_reduction": 4})
@@ -237,6 +273,9 @@ def test_author_weights_of_another_model(rng):
         load_author_weights(build_model(config, 7, records.FRAME), variables)
     with pytest.raises(ValueError, match="received the model 'logistic'"):
         load_author_weights(build_model(ModelConfig(name="logistic"), 7, records.VIDEO), variables)
+    config = ModelConfig(**TINY_MODEL | {"classifier": "vertical_attention"})
+    with pytest.raises(ValueError, match="received vertical_attention"):
+        load_author_weights(build_model(config, 7, records.FRAME, verticals=VERTICALS), variables)
 
 
 @pytest.mark.parametrize("name", ["nextvlad", "mean_pooling", "mlp"])
@@ -284,3 +323,26 @@ def test_files_that_are_no_model(tmp_path):
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(InputError, match=r"text\.keras: is no model that can be loaded"):
         load_model(tmp_path / "text.keras")
+
+
+def test_priors_of_other_classes():
+    with pytest.raises(InputError, match="priors has 2 classes, expected 3"):
+        build_model(ModelConfig(name="logistic"), 3, records.VIDEO, priors=np.array([0.5, 0.1]))
+
+
+def test_a_model_loads_where_only_the_layers_are_imported(tmp_path):
+    build_model(ModelConfig(**TINY_MODEL), 3, records.FRAME, 4).save(tmp_path / "model.keras")
+    code = f"""
+import keras, trainer.layers
+assert keras.saving.load_model({str(tmp_path / "model.keras")!r}).count_params()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_parameters_and_layers_know_the_same_choices():
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(ModelConfig)}
+    assert choices["normalization"] == feature_normalization.NORMALIZATIONS
+    assert choices["padding"] == feature_normalization.PADDINGS
+    assert choices["form"] == nextvlad.FORMS
+    loss = {field.name: field for field in dataclasses.fields(TrainingConfig)}["loss"]
+    assert loss.metadata["choices"] == LOSSES

@@ -39,9 +39,16 @@ def load_author_weights(layer: Any, variables: Mapping[str, Any]) -> None:
     """
     found = without_scope(variables, "cluster_weights2")
     if not layer.built:
-        kernel = found.get("fully_connected/weights")
-        if kernel is None or kernel.ndim != 2:
-            raise ValueError("expected a variable fully_connected/weights [D, λD], received none")
+        kernel = found.get("fully_connected/weights", np.zeros(0))
+        if kernel.ndim != 2:
+            raise ValueError(
+                "expected a variable fully_connected/weights of shape [D, λD], received "
+                f"{kernel.shape if kernel.size else 'none'}"
+            )
+        # On another layer first, so that a refusal leaves this one as it was.
+        trial = type(layer).from_config(layer.get_config())
+        trial.build((None, None, kernel.shape[0]))
+        check(nextvlad_variables(trial), found)
         layer.build((None, None, kernel.shape[0]))
     assign(nextvlad_variables(layer), found)
 
@@ -76,24 +83,32 @@ def without_scope(variables: Mapping[str, Any], known: str) -> Variables:
         if not _NOT_A_WEIGHT.search(name.removesuffix(":0"))
     }
     scope = next((n.removesuffix(known) for n in arrays if n.split("/")[-1] == known), "")
-    if scope and all(name.startswith(scope) for name in arrays):
-        return {name.removeprefix(scope): value for name, value in arrays.items()}
-    return arrays
+    return {name.removeprefix(scope): value for name, value in arrays.items()}
 
 
 def assign(targets: Mapping[str, Any], variables: Variables) -> None:
     """Set each target from the array of its name.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape differs; nothing is set then.
+        ValueError: see `check`; nothing is set then.
+    """
+    check(targets, variables)
+    for name, target in targets.items():
+        target.assign(variables[name].reshape(tuple(target.shape)))
+
+
+def check(targets: Mapping[str, Any], variables: Variables) -> None:
+    """Whether there is an array for each target and nothing else.
+
+    Raises:
+        ValueError: a name is missing or unknown, a shape differs, or a value is no finite number.
     """
     missing = sorted(set(targets) - set(variables))
     unknown = sorted(set(variables) - set(targets))
     if missing or unknown:
         raise ValueError(
             f"weights of another configuration: expected {len(targets)} variables, received "
-            f"{len(variables)}; missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {', '.join(unknown) or 'none'}"
+            f"{len(variables)}; missing: {_some(missing)}; unknown: {_some(unknown)}"
         )
     for name, target in targets.items():
         found, expected = variables[name].shape, tuple(target.shape)
@@ -102,5 +117,10 @@ def assign(targets: Mapping[str, Any], variables: Variables) -> None:
                 f"weights of another configuration: expected {name} of shape {expected}, "
                 f"received {found}"
             )
-    for name, target in targets.items():
-        target.assign(variables[name].reshape(tuple(target.shape)))
+        if variables[name].dtype.kind not in "fiu" or not np.isfinite(variables[name]).all():
+            raise ValueError(f"expected finite numbers in {name}, received others")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more if names else "none"

@@ -114,7 +114,7 @@ def row_mean(values: Any, weights: Any = None) -> tuple[Any, Any]:
     else:
         count = ops.sum(weights)
         total = ops.sum(values * weights, axis=axes)
-    # One collective for both.
+    # One call for both: each is three reductions.
     both = replica_mean(ops.concatenate([total, count[None]]))
     # A batch can be without a single row that counts.
     count = ops.maximum(both[-1], 1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -42,7 +43,8 @@ def check_mask(inputs: Any, mask: Any) -> None:
     """
     if mask is None:
         return
-    expected, received = tuple(inputs.shape[:-1]), tuple(mask.shape)
+    received = tuple(mask.shape if hasattr(mask, "shape") else np.shape(mask))
+    expected = tuple(inputs.shape[:-1])
     if len(received) != len(expected) or any(
         one is not None and other is not None and one != other
         for one, other in zip(expected, received, strict=True)

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.layers.batch_normalization import at_least_float32
+
 
 @keras.saving.register_keras_serializable("nextvlad")
 class MixtureOfExperts(keras.layers.Layer):
@@ -66,7 +68,7 @@ class MixtureOfExperts(keras.layers.Layer):
             regularizer=regularizer,
         )
         self.expert_bias = self.add_weight(
-            name="expert_bias", shape=(classes * mixtures,), initializer="zeros"
+            name="expert_bias", shape=(classes * mixtures,), initializer="zeros", autocast=False
         )
         if self.bias is not None:
             self.expert_bias.assign(
@@ -75,11 +77,11 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         classes, mixtures = self.num_classes, self.num_mixtures
-        gates = ops.reshape(ops.matmul(inputs, self.gates), (-1, classes, mixtures + 1))
-        experts = ops.matmul(inputs, self.experts) + self.expert_bias
-        experts = ops.reshape(experts, (-1, classes, mixtures))
-        gates = ops.softmax(ops.cast(gates, "float32"), axis=-1)[..., :mixtures]
-        return ops.sum(gates * ops.sigmoid(ops.cast(experts, "float32")), axis=-1)
+        gates = at_least_float32(ops.matmul(inputs, self.gates))
+        gates = ops.softmax(ops.reshape(gates, (-1, classes, mixtures + 1)), axis=-1)
+        experts = at_least_float32(ops.matmul(inputs, self.experts)) + self.expert_bias
+        experts = ops.sigmoid(ops.reshape(experts, (-1, classes, mixtures)))
+        return ops.cast(ops.sum(gates[..., :mixtures] * experts, axis=-1), "float32")
 
     def compute_output_shape(self, input_shape: tuple[int | None, int]) -> tuple[int | None, int]:
         return (input_shape[0], self.num_classes)

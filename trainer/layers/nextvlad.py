@@ -119,6 +119,7 @@ class NeXtVLAD(keras.layers.Layer):
             raise ValueError(
                 f"groups must divide expansion · D = {expanded}, received groups={self.groups}"
             )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={2: dimensions})
         columns = self.groups * self.cluster_size
         self.group_features = expanded // self.groups
         # Cast where they are used: sums over a weight's axis stay in float32.
@@ -150,8 +151,6 @@ class NeXtVLAD(keras.layers.Layer):
             residuals = self._direct(inputs, mask, training)
         else:
             residuals = self._centred(inputs, mask, training, form)
-        # Intra-normalisation in at least float32: squares of half-precision sums overflow.
-        residuals = at_least_float32(residuals)
         square = ops.sum(ops.square(residuals), axis=-1, keepdims=True)
         residuals = residuals * ops.rsqrt(ops.maximum(square, 1e-12))
         # The author's order of the output: F outside, K inside.
@@ -178,33 +177,34 @@ class NeXtVLAD(keras.layers.Layer):
 
     def _direct(self, inputs: Any, mask: Any, training: bool | None) -> Any:
         """Σ_t Σ_g α a (x̃ − c) [B,K,F], the equations as they stand."""
-        expanded = ops.matmul(inputs, self._half(self.expansion_kernel))
-        expanded = expanded + self._half(self.expansion_bias)
-        attention = ops.matmul(expanded, self._half(self.attention_kernel))
-        attention = ops.sigmoid(attention + self._half(self.attention_bias))
+        expanded = ops.matmul(inputs, self._compute(self.expansion_kernel))
+        expanded = expanded + self._compute(self.expansion_bias)
+        attention = ops.matmul(expanded, self._compute(self.attention_kernel))
+        attention = ops.sigmoid(at_least_float32(attention) + self.attention_bias)
         if mask is not None:
             attention = attention * ops.cast(mask, attention.dtype)[..., None]
-        logits = ops.matmul(expanded, self._half(self.cluster_kernel))
+        logits = ops.matmul(expanded, self._compute(self.cluster_kernel))
         logits = self.cluster_norm(logits, mask=self._counted(mask), training=training)
         rows = _frames(inputs) * self.groups
-        assignment = ops.softmax(ops.reshape(logits, (-1, rows, self.cluster_size)), axis=-1)
-        assignment = assignment * ops.reshape(attention, (-1, rows, 1))
+        logits = ops.reshape(at_least_float32(logits), (-1, rows, self.cluster_size))
+        assignment = ops.softmax(logits, axis=-1) * ops.reshape(attention, (-1, rows, 1))
         descriptors = ops.reshape(expanded, (-1, rows, self.group_features))
-        sums = ops.matmul(ops.transpose(assignment, (0, 2, 1)), descriptors)
+        by_cluster = ops.transpose(self._compute(assignment), (0, 2, 1))
         mass = ops.sum(assignment, axis=1)[..., None]
-        return sums - mass * ops.transpose(self._half(self.centers))
+        sums = at_least_float32(ops.matmul(by_cluster, descriptors))
+        return sums - mass * ops.transpose(self.centers)
 
     def _centred(self, inputs: Any, mask: Any, training: bool | None, form: Form) -> Any:
         """The same [B,K,F] without x̃ [B,T,λD], of frames around their mean."""
         frames, dimensions = _frames(inputs), inputs.shape[2]
         rows, bias, count = self._rows_around_their_mean(inputs, mask, training)
-        kernel = self._half(self.expansion_kernel)
-        attention = ops.matmul(rows, ops.matmul(kernel, self._half(self.attention_kernel)))
+        kernel = self._compute(self.expansion_kernel)
+        attention = ops.matmul(rows, ops.matmul(kernel, self._compute(self.attention_kernel)))
         attention_bias = self.attention_bias + _row_times(bias, self.attention_kernel)
         attention = ops.sigmoid(at_least_float32(attention) + attention_bias)
         if mask is not None:
             attention = attention * ops.reshape(ops.cast(mask, attention.dtype), (-1, 1))
-        folded = ops.matmul(kernel, self._half(self.cluster_kernel))
+        folded = ops.matmul(kernel, self._compute(self.cluster_kernel))
         logits = [ops.matmul(rows, part) for part in ops.split(folded, self.groups, axis=1)]
         scale, shift = self._normalisation(logits, bias, count)
         per_group = zip(
@@ -224,7 +224,7 @@ class NeXtVLAD(keras.layers.Layer):
             assignment = ops.softmax(at_least_float32(group_logits) * group_scale + group_shift)
             assignment = ops.reshape(assignment * weight, (-1, frames, self.cluster_size))
             mass = ops.sum(assignment, axis=1)[..., None]  # [B,K,1]
-            by_cluster = ops.transpose(ops.cast(assignment, self.compute_dtype), (0, 2, 1))
+            by_cluster = ops.transpose(self._compute(assignment), (0, 2, 1))
             if form == "fast":
                 sums = ops.reshape(ops.matmul(by_cluster, videos), (-1, dimensions))
                 sums = ops.matmul(sums, group_kernel)
@@ -278,8 +278,9 @@ class NeXtVLAD(keras.layers.Layer):
         """The rows that feed the batch norm's statistics; None: all."""
         return mask if self.batch_norm_rows == "valid" else None
 
-    def _half(self, variable: Any) -> Any:
-        return ops.cast(variable, self.compute_dtype)
+    def _compute(self, value: Any) -> Any:
+        """As the products take it."""
+        return ops.cast(value, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
         features = self.expansion * int(input_shape[2] or 0) // self.groups

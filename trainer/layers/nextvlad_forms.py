@@ -83,12 +83,13 @@ def values_touched(shape: Shape, form: Form) -> int:
     return made * (3 if shape.training else 1)
 
 
+@functools.cache
 def fastest(shape: Shape, device: str, precision: str) -> Form:
     """The form with the least cost; on a device without measurements, with the fewest products.
 
     Args:
         shape: of the call.
-        device: "cpu" or "gpu".
+        device: "cpu", "gpu" or another kind.
         precision: compute dtype.
     """
     return min(FORMS, key=lambda form: cost(shape, form, device, precision))
@@ -181,6 +182,6 @@ def _nonnegative_fit(
 
 @functools.cache
 def device() -> str:
-    """ "gpu" where Keras's backend has one, else "cpu"."""
+    """Kind of the first device of Keras's backend: "cpu", "gpu" or another."""
     # Asked for a kind that there is none of, JAX raises; asked for any, it names the CPU last.
-    return "gpu" if keras.distribution.list_devices()[0].startswith("gpu") else "cpu"
+    return str(keras.distribution.list_devices()[0]).partition(":")[0]

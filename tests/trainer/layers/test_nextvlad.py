@@ -120,6 +120,29 @@ def test_values_gradients_and_moving_statistics_are_those_of_the_direct_form(
 
 
 @pytest.mark.parametrize("form", ["folded", "fast"])
+def test_float32_agrees_at_a_real_size(form, rng):
+    """T=60, D=256, 8 groups of 32 clusters."""
+    keras.utils.set_random_seed(2)
+    x = rng.standard_normal((6, 60, 256)).astype("float32")
+    mask = np.arange(60) < np.array([60, 31, 8, 1, 45, 59])[:, None]
+    found = []
+    layer = NeXtVLAD(32, 8)
+    layer.build(x.shape)
+    direction = rng.standard_normal(layer.compute_output_shape(x.shape)).astype("float32")
+    for name in ("direct", form):
+        other = NeXtVLAD(32, 8, form=name)
+        other.build(x.shape)
+        other.set_weights(layer.get_weights())
+        inputs = tf.Variable(x)
+        with tf.GradientTape() as tape:
+            output = other(inputs, mask=mask, training=True)
+            total = tf.reduce_sum(output * direction)
+        found.append([output, *tape.gradient(total, [inputs, *other.trainable_weights])])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-4 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("form", ["folded", "fast"])
 def test_float32_agrees_where_the_mean_frame_is_large(form, rng):
     """Frames at a distance of ten standard deviations from 0, as unscaled features can be."""
     x = rng.standard_normal((4, 40, 32)) + 10
@@ -219,7 +242,8 @@ def test_the_author_s_variables_have_their_counterparts(scope, case, rng):
             lambda v: v.update(cluster_weights=np.zeros((12, 12))),
             r"cluster_weights of shape \(12, 8\), received \(12, 12\)",
         ),
-        (lambda v: v.clear(), "missing: cluster_bn/beta"),
+        (lambda v: v.clear(), "missing: cluster_bn/beta.* and 9 more; unknown: none"),
+        (lambda v: v.update(cluster_weights=v["cluster_weights"] * np.nan), "finite numbers in"),
     ],
 )
 def test_weights_of_another_configuration(change, words, rng):
@@ -233,6 +257,10 @@ def test_weights_of_another_configuration(change, words, rng):
         load_author_weights(layer, variables)
     for one, other in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+    new = NeXtVLAD(K, G, EXPANSION)
+    with pytest.raises(ValueError, match="expected"):
+        load_author_weights(new, variables)
+    assert not new.built
 
 
 def test_it_survives_saving(tmp_path, case, rng):
