@@ -26,6 +26,7 @@ import keras
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.timing import machine
 from components.download.step import run_download
@@ -98,9 +99,13 @@ def draw(histories: dict[str, list[dict[str, Any]]], title: str, path: Path) -> 
         axes = figure.subplots()
         for name, rows in histories.items():
             seconds, gaps = zip(*((r["seconds"], r["holdout_gap"]) for r in rows), strict=True)
-            axes.plot(seconds, gaps, marker="o", markersize=3, label=name)
+            # A model has its colour in every picture.
+            axes.plot(seconds, gaps, f"C{MODELS.index(name)}o-", markersize=3, label=name)
         axes.set(xlabel="seconds of training", ylabel="GAP@20 on validate", title=title)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, linewidth=0.5, which="both", alpha=0.4)
         axes.legend(frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
