@@ -44,7 +44,8 @@ def test_the_machine_is_described_in_a_line():
 def test_the_training_step_under_jax():
     output = run(
         "jax_train_step", "--batches", "2", "--frames", "4", "--clusters", "4", "--hidden", "16",
-        "--classes", "10", "--peak-size", "64", "--rounds", "1", KERAS_BACKEND="jax",
+        "--classes", "10", "--peak-size", "64", "--rounds", "1",
+        "--forms", "fast", KERAS_BACKEND="jax",
     )  # fmt: skip
     assert re.search(r"^fast +2 +[\d.,]+ +[\d.]+% +[\d.]+%$", output, re.MULTILINE)
 
