@@ -21,7 +21,7 @@ import numpy as np
 
 from trainer import record_format
 from trainer.config import ModelConfig, TrainingConfig
-from trainer.layers.nextvlad_forms import Shape, multiply_adds
+from trainer.layers.nextvlad_forms import FORMS, Shape, multiply_adds
 from trainer.losses import make_loss, training_loss
 from trainer.models import build_model
 
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=128)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--classes", type=int, default=record_format.NUM_CLASSES)
-    parser.add_argument("--forms", nargs="+", default=["direct", "folded", "fast"])
+    parser.add_argument("--forms", nargs="+", default=FORMS)
     parser.add_argument("--policy", default="mixed_bfloat16")
     parser.add_argument("--peak-size", type=int, default=8192, help="of the square matrices")
     parser.add_argument("--rounds", type=int, default=5)

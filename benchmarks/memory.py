@@ -15,24 +15,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.timing import POLICIES
-from trainer.layers.nextvlad_forms import FORMS
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from benchmarks.timing import POLICIES
+from benchmarks.train_step import random_batch
+from trainer import record_format
+from trainer.config import ModelConfig, TrainingConfig
+from trainer.layers.nextvlad_forms import FORMS
+from trainer.losses import make_loss
+from trainer.models import build_model
+from trainer.optimizer import make_optimizer
+from trainer.train_step import make_train_step
 
 
 def measure(policy: str, form: str, batch: int, frames: int, clusters: int) -> None:
     """Print resident bytes before the first step, and at the peak of three."""
-    import keras  # noqa: PLC0415  (in the measured process alone)
-
-    from benchmarks.train_step import random_batch  # noqa: PLC0415
-    from trainer import record_format  # noqa: PLC0415
-    from trainer.config import ModelConfig, TrainingConfig  # noqa: PLC0415
-    from trainer.losses import make_loss  # noqa: PLC0415
-    from trainer.models import build_model  # noqa: PLC0415
-    from trainer.optimizer import make_optimizer  # noqa: PLC0415
-    from trainer.train_step import make_train_step  # noqa: PLC0415
-
     keras.config.set_dtype_policy(policy)
     config = ModelConfig(cluster_size=clusters, form=form)
     model = build_model(config, record_format.NUM_CLASSES, record_format.FRAME, frames)

@@ -33,12 +33,9 @@ def make_train_step(
     """
     verticals = class_verticals(model)
 
+    @tf.function(jit_compile=model.count_params() >= COMPILED_UPDATE)
     def update(gradients: Any) -> None:
         optimizer.apply(gradients, model.trainable_variables)
-
-    # Replicas meet in the update, which they can not from within a function of its own.
-    if model.count_params() >= COMPILED_UPDATE and not tf.distribute.has_strategy():
-        update = tf.function(update, jit_compile=True)
 
     @tf.function
     def train_step(features: dict[str, Any], labels: Any) -> Any:

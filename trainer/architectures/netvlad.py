@@ -12,6 +12,7 @@ import keras
 from trainer import record_format
 from trainer.architectures.architecture import Architecture, gated_hidden
 from trainer.architectures.head import Head
+from trainer.architectures.nextvlad import audio_sizes
 from trainer.config import ModelConfig
 from trainer.layers import NetVLAD
 
@@ -24,7 +25,7 @@ def _build(config: ModelConfig, features: Any, mask: Any, head: Head) -> Any:
     video = NetVLAD(config.cluster_size, name="video_vlad", **common)(
         features[..., : record_format.RGB_SIZE], mask=mask
     )
-    audio = NetVLAD(max(2, config.cluster_size // 2), name="audio_vlad", **common)(
+    audio = NetVLAD(audio_sizes(config)[0], name="audio_vlad", **common)(
         features[..., record_format.RGB_SIZE :], mask=mask
     )
     aggregated = keras.layers.Concatenate(name="aggregated")([video, audio])

@@ -10,12 +10,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from trainer.layers.batch_normalization import BatchNormalization, at_least_float32
+from trainer.layers.batch_normalization import at_least_float32
+from trainer.layers.frame_aggregation import FrameAggregation
 from trainer.layers.frame_mask import check_mask
 
 
 @keras.saving.register_keras_serializable("nextvlad")
-class DBoF(keras.layers.Layer):
+class DBoF(FrameAggregation, keras.layers.Layer):
     """`pool_t(relu6(BN(BN(x_t) W)))`, a deep bag of frames; the hidden layer is not part of it.
 
     Abu-El-Haija et al., "YouTube-8M: A Large-Scale Video Classification Benchmark", arXiv
@@ -54,40 +55,27 @@ class DBoF(keras.layers.Layer):
         batch_norm_momentum: float = 0.99,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(batch_norm_rows, batch_norm_momentum, **kwargs)
         if cluster_size < 1:
             raise ValueError(f"expected cluster_size of at least 1, received {cluster_size}")
-        if pooling not in ("max", "average") or batch_norm_rows not in ("valid", "all"):
-            raise ValueError(
-                "expected pooling of max, average and batch_norm_rows of valid, all, "
-                f"received {pooling!r} and {batch_norm_rows!r}"
-            )
+        if pooling not in ("max", "average"):
+            raise ValueError(f"expected pooling of max, average, received {pooling!r}")
         self.cluster_size = cluster_size
         self.pooling = pooling
-        self.batch_norm_rows = batch_norm_rows
-        self.batch_norm_momentum = batch_norm_momentum
-        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        dimensions = input_shape[-1]
-        if len(input_shape) != 3 or dimensions is None:
-            raise ValueError(f"expected inputs of shape [B, T, D], received {input_shape}")
-        self.input_norm = self._batch_norm("input_norm", input_shape)
+        dimensions = self._dimensions(input_shape)
+        self.input_norm = self._batch_norm("input_norm", dimensions)
         self.kernel = self.add_weight(
             name="kernel", shape=(dimensions, self.cluster_size), initializer="glorot_uniform"
         )
-        self.cluster_norm = self._batch_norm("cluster_norm", (*input_shape[:2], self.cluster_size))
-
-    def _batch_norm(self, name: str, shape: tuple[int | None, ...]) -> BatchNormalization:
-        layer = BatchNormalization(self.batch_norm_momentum, dtype=self.dtype_policy, name=name)
-        layer.build(shape)
-        return layer
+        self.cluster_norm = self._batch_norm("cluster_norm", self.cluster_size)
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         check_mask(inputs, mask)
-        rows = mask
-        if mask is not None and self.batch_norm_rows == "all":
-            # Not None: in its place Keras would put the mask that the inputs carry.
+        rows = self._counted(mask)
+        if mask is not None and rows is None:
+            # In the place of None Keras would put the mask that the inputs carry.
             rows = ops.ones_like(mask, dtype="bool")
         frames = self.input_norm(inputs, mask=rows, training=training)
         frames = ops.matmul(frames, self.kernel)
@@ -107,14 +95,8 @@ class DBoF(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
         return (input_shape[0], self.cluster_size)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """The output has no frames, so it has no mask."""
-
     def get_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "cluster_size": self.cluster_size,
             "pooling": self.pooling,
-            "batch_norm_rows": self.batch_norm_rows,
-            "batch_norm_momentum": self.batch_norm_momentum,
         }

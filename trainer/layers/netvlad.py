@@ -5,17 +5,18 @@ Shape legend: B videos, T frames, D features, K clusters.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
-from trainer.layers.batch_normalization import BatchNormalization, at_least_float32
+from trainer.layers.batch_normalization import at_least_float32
+from trainer.layers.frame_aggregation import FrameAggregation
 from trainer.layers.frame_mask import check_mask
 
 
 @keras.saving.register_keras_serializable("nextvlad")
-class NetVLAD(keras.layers.Layer):
+class NetVLAD(FrameAggregation, keras.layers.Layer):
     """NetVLAD aggregation with soft assignment to trained clusters.
 
     Arandjelović, Gronat, Torii, Pajdla, Sivic, "NetVLAD: CNN architecture for weakly supervised
@@ -53,41 +54,29 @@ class NetVLAD(keras.layers.Layer):
     def __init__(
         self,
         cluster_size: int = 64,
-        batch_norm_rows: Literal["valid", "all"] = "valid",
+        batch_norm_rows: str = "valid",
         batch_norm_momentum: float = 0.99,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(batch_norm_rows, batch_norm_momentum, **kwargs)
         if cluster_size < 2:
             raise ValueError(f"expected cluster_size of at least 2, received {cluster_size}")
-        if batch_norm_rows not in ("valid", "all"):
-            raise ValueError(
-                f"expected batch_norm_rows of valid, all, received {batch_norm_rows!r}"
-            )
         self.cluster_size = cluster_size
-        self.batch_norm_rows = batch_norm_rows
-        self.batch_norm_momentum = batch_norm_momentum
-        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        dimensions = input_shape[-1]
-        if len(input_shape) != 3 or dimensions is None:
-            raise ValueError(f"expected inputs of shape [B, T, D], received {input_shape}")
+        dimensions = self._dimensions(input_shape)
         shape = (dimensions, self.cluster_size)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
         # Multiplied by the mass, which is a sum: never in half precision.
         self.centers = self.add_weight(
             name="centers", shape=shape, initializer="glorot_uniform", autocast=False
         )
-        self.cluster_norm = BatchNormalization(
-            self.batch_norm_momentum, dtype=self.dtype_policy, name="cluster_norm"
-        )
-        self.cluster_norm.build((*input_shape[:2], self.cluster_size))
+        self.cluster_norm = self._batch_norm("cluster_norm", self.cluster_size)
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         check_mask(inputs, mask)
-        rows = mask if self.batch_norm_rows == "valid" else None
-        logits = self.cluster_norm(ops.matmul(inputs, self.kernel), mask=rows, training=training)
+        logits = ops.matmul(inputs, self.kernel)
+        logits = self.cluster_norm(logits, mask=self._counted(mask), training=training)
         # Softmax, sums of assignments and norms in at least float32: in half precision the
         # assignments do not sum to 1, and squares overflow.
         assignment = ops.softmax(at_least_float32(logits), axis=-1)
@@ -107,15 +96,9 @@ class NetVLAD(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, int]:
         return (input_shape[0], int(input_shape[2] or 0) * self.cluster_size)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """The output has no frames, so it has no mask."""
-
     def get_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "cluster_size": self.cluster_size,
-            "batch_norm_rows": self.batch_norm_rows,
-            "batch_norm_momentum": self.batch_norm_momentum,
         }
 
 

@@ -14,12 +14,12 @@ from keras import ops
 from trainer.layers import nextvlad_forms
 from trainer.layers.author_weights import load_author_weights
 from trainer.layers.batch_normalization import (
-    BatchNormalization,
     at_least_float32,
     replica_mean,
     row_mean,
     square_sum,
 )
+from trainer.layers.frame_aggregation import FrameAggregation
 from trainer.layers.frame_mask import check_mask
 
 __all__ = ["NeXtVLAD", "load_author_weights"]
@@ -29,7 +29,7 @@ FORMS: tuple[Form, ...] = ("auto", *nextvlad_forms.FORMS)
 
 
 @keras.saving.register_keras_serializable("nextvlad")
-class NeXtVLAD(keras.layers.Layer):
+class NeXtVLAD(FrameAggregation, keras.layers.Layer):
     """NeXtVLAD aggregation with attention over groups.
 
     Lin, Xiao, Fan, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level Features for
@@ -91,29 +91,21 @@ class NeXtVLAD(keras.layers.Layer):
         batch_norm_momentum: float = 0.99,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(batch_norm_rows, batch_norm_momentum, **kwargs)
         if cluster_size < 2 or groups < 1 or expansion < 1:
             raise ValueError(
                 "expected cluster_size of at least 2, groups and expansion of at least 1, "
                 f"received {cluster_size}, {groups} and {expansion}"
             )
-        if form not in FORMS or batch_norm_rows not in ("valid", "all"):
-            raise ValueError(
-                f"expected form of {', '.join(FORMS)} and batch_norm_rows of valid, all, "
-                f"received {form!r} and {batch_norm_rows!r}"
-            )
+        if form not in FORMS:
+            raise ValueError(f"expected form of {', '.join(FORMS)}, received {form!r}")
         self.cluster_size = cluster_size
         self.groups = groups
         self.expansion = expansion
         self.form = form
-        self.batch_norm_rows = batch_norm_rows
-        self.batch_norm_momentum = batch_norm_momentum
-        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        dimensions = input_shape[-1]
-        if len(input_shape) != 3 or dimensions is None:
-            raise ValueError(f"expected inputs of shape [B, T, D], received {input_shape}")
+        dimensions = self._dimensions(input_shape)
         expanded = self.expansion * dimensions
         if expanded % self.groups:
             raise ValueError(
@@ -136,11 +128,6 @@ class NeXtVLAD(keras.layers.Layer):
         self, name: str, shape: tuple[int, ...], initializer: str = "glorot_uniform"
     ) -> Any:
         return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
-
-    def _batch_norm(self, name: str, width: int) -> BatchNormalization:
-        layer = BatchNormalization(self.batch_norm_momentum, dtype=self.dtype_policy, name=name)
-        layer.build((None, width))
-        return layer
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         check_mask(inputs, mask)
@@ -274,10 +261,6 @@ class NeXtVLAD(keras.layers.Layer):
         norm.update(mean, variance)
         return norm.scale(variance), ops.convert_to_tensor(norm.beta)
 
-    def _counted(self, mask: Any) -> Any:
-        """The rows that feed the batch norm's statistics; None: all."""
-        return mask if self.batch_norm_rows == "valid" else None
-
     def _compute(self, value: Any) -> Any:
         """As the products take it."""
         return ops.cast(value, self.compute_dtype)
@@ -286,18 +269,12 @@ class NeXtVLAD(keras.layers.Layer):
         features = self.expansion * int(input_shape[2] or 0) // self.groups
         return (input_shape[0], features * self.cluster_size)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """The output has no frames, so it has no mask."""
-
     def get_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "cluster_size": self.cluster_size,
             "groups": self.groups,
             "expansion": self.expansion,
             "form": self.form,
-            "batch_norm_rows": self.batch_norm_rows,
-            "batch_norm_momentum": self.batch_norm_momentum,
         }
 
 
