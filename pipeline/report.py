@@ -167,7 +167,7 @@ def _training(run: Run) -> Markup:
             gaps[label] = (epochs, held)
     drawn.append(
         (plots.lines(losses, "epoch", "loss", log="y", markers=True),
-         "Mean cross-entropy of the epoch, summed over classes, nats a video.")
+         "Mean loss of the epoch on the labels, nats a video.")
     )  # fmt: skip
     if gaps:
         drawn.append(
