@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import tensorflow as tf
 
 from benchmarks.timing import POLICIES
 from benchmarks.train_step import random_batch
@@ -27,7 +28,7 @@ from trainer.layers.nextvlad_forms import FORMS
 from trainer.losses import make_loss
 from trainer.models import build_model
 from trainer.optimizer import make_optimizer
-from trainer.train_step import make_train_step
+from trainer.train_step import LOSS, TrainStep
 
 
 def measure(policy: str, form: str, batch: int, frames: int, clusters: int) -> None:
@@ -38,10 +39,10 @@ def measure(policy: str, form: str, batch: int, frames: int, clusters: int) -> N
     keras.config.set_dtype_policy("float32")
     optimizer = make_optimizer(TrainingConfig(), model, 1000)
     features, labels = random_batch(batch, frames, record_format.NUM_CLASSES)
-    step = make_train_step(model, optimizer, make_loss(TrainingConfig()))
+    step = TrainStep(model, optimizer, make_loss(TrainingConfig()), TrainingConfig())
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     for _ in range(3):
-        float(step(features, labels))
+        float(step(features, labels, None, tf.zeros(2))[LOSS])
     print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

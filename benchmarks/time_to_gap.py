@@ -22,7 +22,6 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,9 +31,9 @@ from benchmarks.timing import machine
 from components.download.step import run_download
 from trainer import records
 from trainer.config import Config
+from trainer.distribution import connected
 from trainer.manifest import Manifest, read_manifest
-from trainer.models import build_model
-from trainer.training_loop import TrainingLoop
+from trainer.training import make_loop
 
 SHARED: dict[str, Any] = {
     "data": {"max_frames": 60},
@@ -77,19 +76,18 @@ def class_frequencies(manifest: Manifest) -> np.ndarray:
 def train(
     config: Config, manifest: Manifest, priors: np.ndarray
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Weights of the model, and its history scored on validate."""
-    keras.utils.set_random_seed(config.training.seed)
+    """Weights of the model, and its history scored on validate, with the seconds of training."""
     verticals = manifest.read_vocabulary().vertical_indices()
-    model = build_model(
-        config.model, manifest.num_classes, manifest.level, config.data.max_frames, priors,
-        verticals,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        loop = TrainingLoop(
-            config, manifest, model, manifest.split("train"), manifest.split("validate"),
-            Path(folder),
-        )  # fmt: skip
-        return model.count_params(), loop.run().history
+    shards = manifest.split("train"), manifest.split("validate")
+    with tempfile.TemporaryDirectory() as folder, connected(config.training) as distribution:
+        loop = make_loop(
+            config, manifest, priors, verticals, shards, Path(folder), {}, distribution
+        )
+        trained = loop.run()
+    rows = zip(trained.history, trained.timings, strict=True)
+    return trained.parameters, [
+        row | {"seconds": timing["training_seconds"]} for row, timing in rows
+    ]
 
 
 def draw(histories: dict[str, list[dict[str, Any]]], title: str, path: Path) -> None:
@@ -149,10 +147,11 @@ def main() -> None:
     stem = arguments.output / f"time_to_gap-{arguments.recipe}"
     with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "epoch", "examples", "seconds", "loss", "gap"])
+        columns = ("epoch", "examples", "seconds", "loss", "holdout_gap")
+        writer.writerow(["model", *columns[:-1], "gap"])
         for name, rows in histories.items():
             for row in rows:
-                writer.writerow([name, *(f"{value:g}" for value in row.values())])
+                writer.writerow([name, *(f"{row[column]:g}" for column in columns)])
     draw(histories, f"{arguments.recipe}: {len(priors):,} classes", stem.with_suffix(".svg"))
     print(f"\nwrote {stem}.csv and {stem}.svg")
 

@@ -30,7 +30,7 @@ from trainer.layers.nextvlad import FORMS, Form
 from trainer.losses import make_loss
 from trainer.models import build_model
 from trainer.optimizer import make_optimizer
-from trainer.train_step import make_train_step
+from trainer.train_step import LOSS, TrainStep
 
 
 def random_batch(batch: int, frames: int, classes: int) -> tuple[dict[str, Any], Any]:
@@ -61,9 +61,11 @@ def steps_of(policy: str, clusters: int, batch: int, frames: int) -> dict[str, C
         for layer in model.layers:
             if isinstance(layer, NeXtVLAD):
                 layer.form = form
-        step = make_train_step(model, optimizer, make_loss(TrainingConfig()))
-        step(features, labels)  # traces the form that is set now
-        return lambda: float(step(features, labels))
+        training = TrainingConfig()
+        step = TrainStep(model, optimizer, make_loss(training), training)
+        arguments = (features, labels, None, tf.zeros(2))
+        step(*arguments)  # traces the form that is set now
+        return lambda: float(step(*arguments)[LOSS])
 
     return {form: step_of(form) for form in (*FORMS[1:], FORMS[0])}
 

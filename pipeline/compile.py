@@ -10,16 +10,12 @@ from typing import Any
 from kfp import compiler
 
 from pipeline.check_spec import check_pipeline_file
-from pipeline.parameters import (
-    merged,
-    parse_settings,
-    pipeline_parameters,
-    read_configuration,
-)
+from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import code_digest
 from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target, build
+from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import atomic_file
 
@@ -73,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     image = options.image or f"nextvlad-pipeline-{{kind}}:{code_digest()}"
     with reported():
-        configuration = read_configuration(options.config) if options.config else {}
+        configuration = read_configuration(options.config, CONFIGS) if options.config else {}
         defaults = pipeline_parameters(merged(configuration, parse_settings(options.settings)))
         for suffix, target in targets(image).items():
             path = options.output / f"{NAME}-{suffix}.yaml"

@@ -16,19 +16,15 @@ from typing import Any, NoReturn
 from kfp import local
 
 from pipeline.console import Console
-from pipeline.parameters import (
-    merged,
-    parse_settings,
-    pipeline_parameters,
-    read_configuration,
-)
+from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run, final_table, write_report
 from pipeline.results import RecordingCache
 from pipeline.targets.local import ROOT, local_target
 from pipeline.training_pipeline import build
+from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import local_path, read_json, write_json
-from trainer.progress import duration
+from trainer.progress import INTERVAL, ON_TERMINAL, duration
 
 STATE = ".pipeline"
 """What outlives a run, below the folder of runs: data, checkpoints, KFP's cache."""
@@ -129,8 +125,13 @@ def _new_run_folder(runs: Path) -> Path:
 
 @contextlib.contextmanager
 def _steps_environment() -> Any:
-    """What a step's process needs: this project on its path, and TensorFlow's chatter low."""
+    """What a step's process needs: this project on its path, and TensorFlow's chatter low.
+
+    A step writes into a pipe; whether a person reads it as it comes is known here alone.
+    """
     wanted = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    if sys.stdout.isatty() and INTERVAL not in os.environ:
+        wanted[INTERVAL] = str(ON_TERMINAL)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -172,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_children)
     with reported():
-        configuration = merged(read_configuration(options.config), parse_settings(options.settings))
+        file = read_configuration(options.config, CONFIGS)
+        configuration = merged(file, parse_settings(options.settings))
         if options.data:
             configuration["data_source"] = options.data
         parameters = pipeline_parameters(configuration)

@@ -8,29 +8,12 @@ number out of range is an `InputError` that names the parameter.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.errors import InputError
-
-
-def _parameter(
-    default: Any,
-    description: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """A field with its description and its range: `minimum` ≤, `above` <, ≤ `maximum`."""
-    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
-    return dataclasses.field(default=default, metadata={"description": description, **limits})
-
+from trainer.parameter import nearest, parameter, updated_section
 
 MODEL_NAMES = (
     "nextvlad",
@@ -43,6 +26,22 @@ MODEL_NAMES = (
     "mlp",
 )
 """Each is the module of its name in `trainer/architectures/`."""
+
+OPTIMIZERS = (
+    "adam",
+    "adamw",
+    "lion",
+    "sgd",
+    "rmsprop",
+    "adagrad",
+    "adadelta",
+    "adafactor",
+    "adamax",
+    "nadam",
+    "ftrl",
+    "lamb",
+)
+"""Of `keras.optimizers`."""
 
 FLAT = {
     "model": ("model", "name"),
@@ -59,13 +58,13 @@ FLAT = {
 class SampleConfig:
     """The built-in sample (`components.download.sample`)."""
 
-    num_classes: int = _parameter(100, "classes", minimum=2, maximum=3862)
-    train_videos: int = _parameter(2400, "videos to train on", minimum=1)
-    validate_videos: int = _parameter(800, "videos to evaluate on", minimum=1)
-    shard_videos: int = _parameter(200, "videos a shard", minimum=1)
-    min_frames: int = _parameter(20, "fewest frames a video", minimum=1, maximum=300)
-    max_frames: int = _parameter(60, "most frames a video", minimum=1, maximum=300)
-    seed: int = _parameter(8, "everything follows from it", minimum=0)
+    num_classes: int = parameter(100, "classes", minimum=2, maximum=3862)
+    train_videos: int = parameter(2400, "videos to train on", minimum=1)
+    validate_videos: int = parameter(800, "videos to evaluate on", minimum=1)
+    shard_videos: int = parameter(200, "videos a shard", minimum=1)
+    min_frames: int = parameter(20, "fewest frames a video", minimum=1, maximum=300)
+    max_frames: int = parameter(60, "most frames a video", minimum=1, maximum=300)
+    seed: int = parameter(8, "everything follows from it", minimum=0)
 
     def __post_init__(self) -> None:
         if self.min_frames > self.max_frames:
@@ -79,19 +78,51 @@ class SampleConfig:
 class DataConfig:
     """What is read of the records, and how."""
 
-    num_classes: int = _parameter(
+    num_classes: int = parameter(
         0,
         "classes; 0: as many as the vocabulary has, 3,862 without one",
         minimum=0,
         maximum=1_000_000,
     )
-    max_frames: int = _parameter(
+    max_frames: int = parameter(
         300, "frames used of a video, the first ones (one a second)", minimum=1, maximum=1000
     )
-    shuffle_buffer: int = _parameter(
-        2048, "records held to draw the next one from (a 300-frame record is 350 kB)", minimum=1
+    train_frames: int = parameter(
+        0,
+        "random frames that a training step sees of a video's first max_frames, another choice "
+        "every epoch; 0: all of them. Evaluation always sees all",
+        minimum=0, maximum=1000,
+    )  # fmt: skip
+    segments: bool = parameter(
+        False,
+        "train on the rated (segment, class) pairs of release 3 alone, in windows of five frames "
+        "(one a second)",
     )
-    holdout_shards: int = _parameter(
+    segments_per_video: int = parameter(
+        5, "rated segments of a video in a step; of more, others in turn", minimum=1, maximum=60
+    )
+    shuffle_shards: int = parameter(
+        16, "shards whose records are shuffled together; none of them is held in memory", minimum=1
+    )
+    read_block: int = parameter(
+        1,
+        "consecutive records that are read and shuffled as one; more where each read costs a "
+        "round trip, as on a bucket",
+        minimum=1,
+    )
+    readers: int = parameter(
+        0, "threads that read and parse; 0: one a core, at most 16", minimum=0, maximum=256
+    )
+    prefetch: int = parameter(
+        2, "batches that are ready ahead (160 videos of 300 frames are 55 MB)", minimum=1
+    )
+    corrupt_records: int = parameter(
+        0,
+        "damaged records of the train split that are passed over, each with a warning; one more "
+        "stops the training (each worker counts its own)",
+        minimum=0,
+    )
+    holdout_shards: int = parameter(
         0, "last shards of the train split kept out of training to draw its GAP curve", minimum=0
     )
 
@@ -100,76 +131,76 @@ class DataConfig:
 class ModelConfig:
     """The network. Names and defaults of NeXtVLAD are its author's (arXiv 1811.05014)."""
 
-    name: str = _parameter("nextvlad", "of trainer.models.MODELS", choices=MODEL_NAMES)
-    normalization: str = _parameter(
+    name: str = parameter("nextvlad", "of trainer.models.MODELS", choices=MODEL_NAMES)
+    normalization: str = parameter(
         "youtube8m_l2",
         "of the dequantised features: each frame (or video) to unit L2 norm over its 1,152 "
         "values as google/youtube-8m; the same times √1152; rgb without the whitening of its PCA "
         "as the NeXtVLAD author; or none",
         choices=("youtube8m_l2", "scaled_l2", "reverse_whitening", "none"),
     )
-    padding: str = _parameter(
+    padding: str = parameter(
         "zero", "frames beyond the last one: 0 after normalisation, or as the author 0 before it",
         choices=("zero", "author"),
     )  # fmt: skip
-    cluster_size: int = _parameter(128, "K, clusters of rgb; audio has half, at least 2", minimum=2)
-    groups: int = _parameter(8, "G, groups of rgb; audio has half", minimum=2)
-    expansion: int = _parameter(2, "λ, input dimensions are expanded by it", minimum=1)
-    form: str = _parameter(
+    cluster_size: int = parameter(128, "K, clusters of rgb; audio has half, at least 2", minimum=2)
+    groups: int = parameter(8, "G, groups of rgb; audio has half", minimum=2)
+    expansion: int = parameter(2, "λ, input dimensions are expanded by it", minimum=1)
+    form: str = parameter(
         "auto", "of the NeXtVLAD layer: the same values at other costs",
         choices=("auto", "direct", "folded", "fast"),
     )  # fmt: skip
-    batch_norm_rows: str = _parameter(
+    batch_norm_rows: str = parameter(
         "valid", "rows of the cluster batch norm: valid frames, or all as the author",
         choices=("valid", "all"),
     )  # fmt: skip
-    batch_norm_momentum: float = _parameter(
+    batch_norm_momentum: float = parameter(
         0.99, "of the moving statistics (author: 0.999)", minimum=0, maximum=1
     )
-    hidden_size: int = _parameter(
+    hidden_size: int = parameter(
         2048, "H, width of the hidden layer; 0: none (not in mlp)", minimum=0
     )
-    gating_reduction: int = _parameter(8, "of the SE context gating", minimum=1)
-    input_dropout: float = _parameter(
+    gating_reduction: int = parameter(8, "of the SE context gating", minimum=1)
+    input_dropout: float = parameter(
         0.0, "share of the features dropped before logistic, moe and mlp", minimum=0, maximum=0.95
     )
-    dropout: float = _parameter(
+    dropout: float = parameter(
         0.5, "share dropped before the hidden layer or, in mlp, after it", minimum=0, maximum=0.95
     )
-    branches: int = _parameter(
+    branches: int = parameter(
         1, "networks in mlp whose probabilities are averaged (arXiv 1612.01474)", minimum=1
     )
-    mixture_branches: int = _parameter(
+    mixture_branches: int = parameter(
         3, "NeXtVLAD networks in nextvlad_mixture (author: 3)", minimum=2
     )
-    distillation_weight: float = _parameter(
+    distillation_weight: float = parameter(
         1.0, "λ of the mixture's divergence from its branches (author: 1)", minimum=0
     )
-    distillation_temperature: float = _parameter(
+    distillation_temperature: float = parameter(
         2.0, "τ that softens both sides of it (author: 2)", above=0
     )
-    dbof_size: int = _parameter(8192, "units that dbof pools over the frames", minimum=1)
-    dbof_pooling: str = _parameter("max", "of dbof", choices=("max", "average"))
-    classifier: str = _parameter(
+    dbof_size: int = parameter(8192, "units that dbof pools over the frames", minimum=1)
+    dbof_pooling: str = parameter("max", "of dbof", choices=("max", "average"))
+    classifier: str = parameter(
         "logistic",
         "head of all but logistic and moe; vertical_attention predicts the verticals first and "
         "needs a vocabulary that has them",
         choices=("logistic", "moe", "vertical_attention"),
     )
-    vertical_embedding_size: int = _parameter(
+    vertical_embedding_size: int = parameter(
         128, "values of a vertical's embedding in vertical_attention", minimum=1
     )
-    vertical_attention_size: int = _parameter(
+    vertical_attention_size: int = parameter(
         512, "units that compare the video with each vertical", minimum=1
     )
-    num_mixtures: int = _parameter(2, "experts a class in moe", minimum=1)
-    classifier_l2: float = _parameter(
+    num_mixtures: int = parameter(2, "experts a class in moe", minimum=1)
+    classifier_l2: float = parameter(
         1e-5,
         "L2 penalty on the classifier's weights, times the sum of their squares (author's "
         "scripts: 1e-5 times half of it)",
         minimum=0,
     )
-    prior_bias: bool = _parameter(
+    prior_bias: bool = parameter(
         True, "start the classifier at the log-odds of the class frequencies"
     )
 
@@ -178,58 +209,114 @@ class ModelConfig:
 class TrainingConfig:
     """The optimiser and the loop."""
 
-    epochs: int = _parameter(5, "passes over the train split (author: about 5)", minimum=1)
-    batch_size: int = _parameter(160, "videos a step (author: 160)", minimum=1, maximum=65536)
-    learning_rate: float = _parameter(2e-4, "of Adam (author: 2e-4)", above=0, maximum=10)
-    schedule: str = _parameter(
+    epochs: int = parameter(5, "passes over the train split (author: about 5)", minimum=1)
+    batch_size: int = parameter(160, "videos a step (author: 160)", minimum=1, maximum=65536)
+    accumulation_steps: int = parameter(
+        1,
+        "parts that a replica's share of a batch is computed in, one after the other: their "
+        "gradients add up to one update, in less memory (batch norms see a part at a time)",
+        minimum=1,
+    )
+    optimizer: str = parameter("adam", "Keras's, by name (author: adam)", choices=OPTIMIZERS)
+    optimizer_arguments: str = parameter(
+        "{}", 'of Keras\'s optimiser, as a JSON object: {"beta_2": 0.98}'
+    )
+    learning_rate: float = parameter(2e-4, "of the optimiser (author: 2e-4)", above=0, maximum=10)
+    schedule: str = parameter(
         "staircase",
         "constant; staircase: × decay every decay_examples (author); or cosine to 0 with warm-up",
         choices=("constant", "staircase", "cosine"),
     )
-    decay: float = _parameter(0.8, "factor of the staircase (author: 0.8)", above=0, maximum=1)
-    decay_examples: int = _parameter(
-        2_000_000, "videos between two stairs (author: 2 M)", minimum=1
-    )
-    warmup: float = _parameter(
+    decay: float = parameter(0.8, "factor of the staircase (author: 0.8)", above=0, maximum=1)
+    decay_examples: int = parameter(2_000_000, "videos between two stairs (author: 2 M)", minimum=1)
+    warmup: float = parameter(
         0.05, "share of the steps that warm up before a cosine", minimum=0, maximum=0.9
     )
-    clip_norm: float = _parameter(
+    clip_norm: float = parameter(
         1.0, "global norm that gradients are clipped to (author: 1.0)", above=0
     )
-    loss: str = _parameter(
+    loss: str = parameter(
         "cross_entropy",
         "of a class: cross-entropy, focal (arXiv 1708.02002) or asymmetric (arXiv 2009.14119); "
         "summed over classes, averaged over videos",
         choices=("cross_entropy", "focal", "asymmetric"),
     )
-    label_smoothing: float = _parameter(
+    label_smoothing: float = parameter(
         0.0, "ε: labels become y (1 − ε) + ε/2", minimum=0, maximum=1
     )
-    focal_gamma: float = _parameter(2.0, "γ of the focal loss", minimum=0)
-    focal_alpha: float = _parameter(
+    focal_gamma: float = parameter(2.0, "γ of the focal loss", minimum=0)
+    focal_alpha: float = parameter(
         0.25, "weight of positives in the focal loss", minimum=0, maximum=1
     )
-    asymmetric_gamma_positive: float = _parameter(0.0, "γ₊ of the asymmetric loss", minimum=0)
-    asymmetric_gamma_negative: float = _parameter(4.0, "γ₋ of the asymmetric loss", minimum=0)
-    asymmetric_margin: float = _parameter(
+    asymmetric_gamma_positive: float = parameter(0.0, "γ₊ of the asymmetric loss", minimum=0)
+    asymmetric_gamma_negative: float = parameter(4.0, "γ₋ of the asymmetric loss", minimum=0)
+    asymmetric_margin: float = parameter(
         0.05, "negatives up to this probability cost nothing", minimum=0, maximum=1
     )
-    weight_decay: float = _parameter(0.0, "of AdamW, on all matrices; 0: Adam", minimum=0)
-    mixup: float = _parameter(
+    weight_decay: float = parameter(
+        0.0, "on all matrices, apart from the gradient as in AdamW; 0: none", minimum=0
+    )
+    ema_decay: float = parameter(
+        0.0,
+        "of the exponential moving average of the weights, which is what is evaluated and "
+        "delivered; the first steps use (1 + step)/(10 + step) if that is less; 0: none",
+        minimum=0, maximum=0.999999,
+    )  # fmt: skip
+    precision: str = parameter(
+        "float32",
+        "of the products in training; weights, statistics and losses are float32 in each, and so "
+        "are evaluation and the model that is delivered",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    jit: str = parameter(
+        "auto",
+        "XLA for the whole step; auto: on one GPU the whole step, else the update of large models",
+        choices=("auto", "on", "off"),
+    )
+    strategy: str = parameter(
+        "auto",
+        "auto: all GPUs of this machine, and all workers that TF_CONFIG names; mirrored: all "
+        "devices of this machine; single: one device",
+        choices=("auto", "mirrored", "single"),
+    )
+    peer_minutes: float = parameter(
+        10.0, "minutes to wait for the other workers of TF_CONFIG", above=0
+    )
+    warm_start: str = parameter(
+        "", "trained model (its folder or .keras file) whose weights to start at; empty: new ones"
+    )
+    mixup: float = parameter(
         0.0, "α of the Beta distribution that pairs of videos are mixed by (arXiv 1710.09412), "
         "video level only; 0: off", minimum=0,
     )  # fmt: skip
-    baseline: str = _parameter(
+    baseline: str = parameter(
         "", "model trained beside, to compare with; empty: none", choices=("", *MODEL_NAMES)
     )
-    baseline_learning_rate: float = _parameter(
+    baseline_learning_rate: float = parameter(
         0.0, "of the baseline; 0: the same", minimum=0, maximum=10
     )
-    seed: int = _parameter(
+    seed: int = parameter(
         0, "of initial weights, order of the data and dropout", minimum=0, maximum=2**32 - 1
     )
-    checkpoint_minutes: float = _parameter(
-        10.0, "at most this much work is lost to a kill", above=0
+    validations: int = parameter(
+        1, "times an epoch that the held-out shards are scored, evenly spread", minimum=1
+    )
+    early_stopping: int = parameter(
+        0, "validations without a better GAP after which training ends; 0: never", minimum=0
+    )
+    deliver: str = parameter(
+        "last",
+        "weights that are delivered: the last, or those of the best GAP on the held-out shards",
+        choices=("last", "best"),
+    )
+    checkpoint_minutes: float = parameter(
+        10.0, "minutes between two checkpoints: the most work that a kill costs", above=0
+    )
+    keep_checkpoints: int = parameter(
+        2, "newest checkpoints that are kept, beside the best one", minimum=1
+    )
+    profile_steps: str = parameter(
+        "", "first and last step, as 100-110, of a profile for TensorBoard; empty: none"
     )
 
 
@@ -237,8 +324,8 @@ class TrainingConfig:
 class EvaluationConfig:
     """How a trained model is scored."""
 
-    batch_size: int = _parameter(256, "videos a step", minimum=1)
-    min_gap: float = _parameter(
+    batch_size: int = parameter(256, "videos a step", minimum=1)
+    min_gap: float = parameter(
         0.0, "GAP@20 below which a model is not exported", minimum=0, maximum=1
     )
 
@@ -247,7 +334,7 @@ class EvaluationConfig:
 class ExportConfig:
     """The SavedModel."""
 
-    top_k: int = _parameter(20, "classes that serving_default returns a video", minimum=1)
+    top_k: int = parameter(20, "classes that serving_default returns a video", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +365,7 @@ class Config:
                 )
             if not isinstance(values, Mapping):
                 raise InputError(f"{section} is {values!r}, expected parameters and their values")
-            sections[section] = _updated_section(section, getattr(self, section), values)
+            sections[section] = updated_section(section, getattr(self, section), values)
         return dataclasses.replace(self, **sections)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
@@ -318,63 +405,3 @@ def run_config(overrides: str, **flat: Any) -> Config:
         section, field = FLAT[name]
         config = config.updated({section: {field: value}})
     return config
-
-
-def check_value(name: str, field: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
-    """`value` as the field's type (an int is a float too), if it is in range.
-
-    Raises:
-        InputError: it is not; the message names the parameter, the value and what is expected.
-    """
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:
-            raise InputError(f"{name} is a number of {len(str(value))} digits") from None
-    if type(value) is not kind:
-        found = f"{value!r} ({type(value).__name__})"
-        raise InputError(f"{name} is {found}, expected {_article(kind.__name__)}")
-    limits = field.metadata
-    choices = limits.get("choices")
-    if choices and value not in choices:
-        raise InputError(
-            f"{name} is {value!r}, expected one of {', '.join(filter(None, choices))}"
-            f"{nearest(value, choices)}"
-        )
-    for limit, fails, words in (
-        ("minimum", lambda bound: value < bound, "at least"),
-        ("maximum", lambda bound: value > bound, "at most"),
-        ("above", lambda bound: value <= bound, "more than"),
-    ):
-        bound = limits.get(limit)
-        if bound is not None and (fails(bound) or not math.isfinite(float(value))):
-            raise InputError(f"{name} is {value!r}, expected {words} {bound}")
-    return value
-
-
-def _updated_section(section: str, current: Any, values: Mapping[str, Any]) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(current)}
-    kinds = typing.get_type_hints(type(current))
-    checked = {}
-    for name, value in values.items():
-        if name not in fields:
-            raise InputError(
-                f"unknown parameter {section}.{name}, trainer/config.py has all"
-                f"{nearest(f'{section}.{name}', [f'{section}.{known}' for known in fields])}"
-            )
-        checked[name] = check_value(f"{section}.{name}", fields[name], kinds[name], value)
-    return dataclasses.replace(current, **checked)
-
-
-def nearest(name: object, known: Iterable[str]) -> str:
-    """`; did you mean …?`, or nothing if no known name is near."""
-    names = list(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=3)
-    # A name may also be part of a longer one.
-    near += [one for one in names if str(name).lower() in one and one not in near and name]
-    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
-
-
-def _article(noun: str) -> str:
-    words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
-    return words[noun]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer.config import DataConfig
 from trainer.errors import InputError
 from trainer.files import read_json
-from trainer.input_pipeline import evaluation_batches, located
+from trainer.input_pipeline import Batch, as_tensor, evaluation_batches
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator
 from trainer.models import probabilities
@@ -44,6 +45,17 @@ class Scored:
     seconds: float
 
 
+Predict = Callable[[dict[str, Any]], Any]
+
+
+def predictor(model: keras.Model) -> Predict:
+    """A compiled function of a model's inputs: probabilities float32 [B,C], as in serving."""
+    predict: Predict = tf.function(
+        lambda features: probabilities(model(features, training=False)), reduce_retracing=True
+    )
+    return predict
+
+
 def score_shards(
     model: keras.Model,
     manifest: Manifest,
@@ -51,41 +63,58 @@ def score_shards(
     max_frames: int,
     batch_size: int,
     progress: Progress | None = None,
+    predict: Predict | None = None,
 ) -> Scored:
-    """Score every record of `shards` once with the model's weights as they are."""
-    predict = tf.function(
-        lambda features: probabilities(model(features, training=False)), reduce_retracing=True
-    )
+    """Score every record of `shards` once with the model's weights as they are.
+
+    Args:
+        model: of `trainer.models`.
+        manifest: of the data.
+        shards: to score.
+        max_frames: T, frames used of a video.
+        batch_size: B.
+        progress: told of each batch.
+        predict: `predictor(model)`, if it is used more than once.
+
+    Raises:
+        InputError: a record that can not be read, or a score that is NaN.
+    """
+    predict = predict or predictor(model)
     metrics = MetricsAccumulator(manifest.num_classes)
     video_ids: list[str] = []
-    batches = evaluation_batches(
-        shards, manifest.level, manifest.num_classes, max_frames, batch_size
-    )
     start = time.monotonic()
-    for ids, features, labels in located(batches, shards, manifest.level, manifest.num_classes):
-        scores = predict(features).numpy()
-        if np.isnan(scores).any():
-            raise InputError(f"model {model.name}: some of its scores are NaN, expected numbers")
-        metrics.add(scores, labels.numpy())
-        video_ids += [video_id.decode("utf-8", "backslashreplace") for video_id in ids.numpy()]
+    for batch in evaluation_batches(
+        shards, manifest.level, manifest.num_classes, DataConfig(max_frames=max_frames), batch_size
+    ):
+        scores = scores_of(model, predict, batch)
+        metrics.add(scores, batch.labels)
+        video_ids += batch.video_ids
         if progress:
-            progress.advance(len(video_ids) - progress.done)
+            progress.advance(len(batch.video_ids))
     seconds = time.monotonic() - start
-    expected = sum(shard.records for shard in shards)
-    if len(video_ids) != expected:
-        raise InputError(
-            f"{shards[0].uri} and {len(shards) - 1} more: {len(video_ids):,} records were scored, "
-            f"the manifest has {expected:,}"
-        )
     if not metrics.positives.any():
         raise InputError(
-            f"{shards[0].uri} and {len(shards) - 1} more: none of {expected:,} records has a label"
+            f"{shards[0].uri} and {len(shards) - 1} more: none of {len(video_ids):,} records has "
+            "a label"
         )
     classes, scores, _ = metrics.pooled()
     shape = (len(video_ids), -1)
     return Scored(
         metrics, model.name, video_ids, classes.reshape(shape), scores.reshape(shape), seconds
     )
+
+
+def scores_of(model: keras.Model, predict: Predict, batch: Batch) -> NDArray[np.float32]:
+    """Probabilities float32 [B,C] of a batch.
+
+    Raises:
+        InputError: one of them is NaN.
+    """
+    features = {name: as_tensor(value) for name, value in batch.features.items()}
+    scores: NDArray[np.float32] = predict(features).numpy()
+    if np.isnan(scores).any():
+        raise InputError(f"model {model.name}: some of its scores are NaN, expected numbers")
+    return scores
 
 
 def score_predictions(
@@ -98,14 +127,15 @@ def score_predictions(
     """
     by_id = read_predictions(path, manifest.num_classes)
     metrics = MetricsAccumulator(manifest.num_classes)
-    batches = evaluation_batches(shards, manifest.level, manifest.num_classes, max_frames, 256)
-    for ids, _, labels in located(batches, shards, manifest.level, manifest.num_classes):
+    for batch in evaluation_batches(
+        shards, manifest.level, manifest.num_classes, DataConfig(max_frames=max_frames), 256
+    ):
         rows = []
-        for video_id in (value.decode("utf-8", "backslashreplace") for value in ids.numpy()):
+        for video_id in batch.video_ids:
             if video_id not in by_id:
                 raise InputError(f"{path}: has no prediction of video {video_id!r}")
             rows.append(by_id[video_id])
-        metrics.add(np.stack(rows), labels.numpy())
+        metrics.add(np.stack(rows), batch.labels)
     return metrics
 
 

@@ -4,7 +4,8 @@ Shape legend: B videos, C classes, V verticals, M branches of a mixture.
 
 Each loss is in nats a video: summed over classes, averaged over videos. Labels are in 0 … 1 and may
 be soft (mixup, smoothing): a class's loss is then the label-weighted mean of the loss of a positive
-and of a negative. Half precision is cast up: all is reckoned in float32, in float64 if the
+and of a negative. Weights, float [B,C], multiply the loss of each pair of video and class; without
+them all count 1. Half precision is cast up: all is reckoned in float32, in float64 if the
 probabilities are float64.
 """
 
@@ -27,21 +28,28 @@ CLASS_WEIGHT = 2.0
 LOSSES = ("cross_entropy", "focal", "asymmetric")
 
 
-def cross_entropy(labels: Any, probabilities: Any) -> Any:
+def cross_entropy(labels: Any, probabilities: Any, weights: Any = None) -> Any:
     """Binary cross-entropy summed over classes, averaged over videos, as google/youtube-8m.
 
     Args:
         labels: float [B,C] in 0 … 1.
         probabilities: float [B,C].
+        weights: float [B,C], or None.
 
     Returns:
         Scalar, in nats a video.
     """
     p = _clipped(probabilities)
-    return _loss(labels, ops.log(p), ops.log1p(-p))
+    return _loss(labels, ops.log(p), ops.log1p(-p), weights)
 
 
-def focal(labels: Any, probabilities: Any, gamma: float = 2.0, alpha: float = 0.25) -> Any:
+def focal(
+    labels: Any,
+    probabilities: Any,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    weights: Any = None,
+) -> Any:
     """Focal loss: cross-entropy in which what is already right counts less.
 
     Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", arXiv 1708.02002,
@@ -56,6 +64,7 @@ def focal(labels: Any, probabilities: Any, gamma: float = 2.0, alpha: float = 0.
         probabilities: float [B,C].
         gamma: γ, at least 0.
         alpha: α in 0 … 1, weight of the positives.
+        weights: float [B,C], or None.
 
     Returns:
         Scalar, in nats a video.
@@ -63,7 +72,7 @@ def focal(labels: Any, probabilities: Any, gamma: float = 2.0, alpha: float = 0.
     p = _clipped(probabilities)
     positive = alpha * ops.power(1 - p, gamma) * ops.log(p)
     negative = (1 - alpha) * ops.power(p, gamma) * ops.log1p(-p)
-    return _loss(labels, positive, negative)
+    return _loss(labels, positive, negative, weights)
 
 
 def asymmetric(
@@ -72,6 +81,7 @@ def asymmetric(
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
     margin: float = 0.05,
+    weights: Any = None,
 ) -> Any:
     """Asymmetric loss: focuses positives and negatives apart, and drops the easy negatives.
 
@@ -88,6 +98,7 @@ def asymmetric(
         gamma_positive: γ₊, at least 0.
         gamma_negative: γ₋, at least 0.
         margin: m in 0 … 1; a negative of a probability up to m costs nothing.
+        weights: float [B,C], or None.
 
     Returns:
         Scalar, in nats a video.
@@ -98,7 +109,7 @@ def asymmetric(
     # Below γ₋ = 1 the power has no finite slope at 0, where all easy negatives are; the logarithm
     # is 0 there, so the bound changes the slope alone.
     negative = ops.power(ops.maximum(shifted, EPSILON), gamma_negative) * ops.log1p(-shifted)
-    return _loss(labels, positive, negative)
+    return _loss(labels, positive, negative, weights)
 
 
 def smoothed(labels: Any, smoothing: float) -> Any:
@@ -114,7 +125,7 @@ def smoothed(labels: Any, smoothing: float) -> Any:
     return _wide(labels) * (1 - smoothing) + smoothing / 2
 
 
-def make_loss(training: TrainingConfig) -> Callable[[Any, Any], Any]:
+def make_loss(training: TrainingConfig) -> Callable[..., Any]:
     """The class loss that a configuration asks for, its label smoothing included.
 
     Args:
@@ -122,7 +133,8 @@ def make_loss(training: TrainingConfig) -> Callable[[Any, Any], Any]:
             `asymmetric_gamma_positive`, `asymmetric_gamma_negative`, `asymmetric_margin`.
 
     Returns:
-        Function of labels [B,C] and probabilities [B,C]: scalar, in nats a video.
+        Function of labels [B,C], probabilities [B,C] and, if wanted, weights [B,C]: scalar, in nats
+        a video.
 
     Raises:
         ValueError: `loss` is none of `LOSSES`.
@@ -143,8 +155,8 @@ def make_loss(training: TrainingConfig) -> Callable[[Any, Any], Any]:
         raise ValueError(f"expected loss of {', '.join(LOSSES)}, received {training.loss!r}")
     smoothing = training.label_smoothing
 
-    def class_loss(labels: Any, probabilities: Any) -> Any:
-        return loss(smoothed(labels, smoothing), probabilities, **options)
+    def class_loss(labels: Any, probabilities: Any, weights: Any = None) -> Any:
+        return loss(smoothed(labels, smoothing), probabilities, weights=weights, **options)
 
     return class_loss
 
@@ -168,10 +180,11 @@ def vertical_targets(labels: Any, class_verticals: Any) -> Any:
 
 
 def training_loss(
-    class_loss: Callable[[Any, Any], Any],
+    class_loss: Callable[..., Any],
     labels: Any,
     outputs: Any,
     class_verticals: Any = None,
+    weights: Any = None,
 ) -> Any:
     """The whole loss of a model's outputs, but for its regularisers.
 
@@ -181,12 +194,16 @@ def training_loss(
 
         cross_entropy(vertical targets, verticals) + CLASS_WEIGHT · (mixture + Σ_m branch m)
 
+    With weights only some classes of a video are known, and so none of its verticals: the first
+    part is left out then.
+
     Args:
         class_loss: of labels and probabilities, both [B,C]; see `make_loss`.
         labels: float [B,C] in 0 … 1, not smoothed.
         outputs: probabilities, float [B,C]; or a dictionary of `probabilities` and, if the model
             has them, `branches`, float [B,M,C], and `verticals`, float [B,V].
         class_verticals: [C,V] of 0 and 1, for `vertical_targets`; needed with `verticals`.
+        weights: float [B,C] of the pairs of video and class, or None: all count.
 
     Returns:
         Scalar, in nats a video.
@@ -194,24 +211,30 @@ def training_loss(
     Raises:
         ValueError: `verticals` without class_verticals.
     """
+    # Only where there are any: a class loss need not know of weights.
+    weighted = {} if weights is None else {"weights": weights}
     if not isinstance(outputs, dict):
-        return class_loss(labels, outputs)
+        return class_loss(labels, outputs, **weighted)
     if "verticals" in outputs and class_verticals is None:
         raise ValueError("expected class_verticals for the output 'verticals', received None")
-    loss = class_loss(labels, outputs["probabilities"])
+    loss = class_loss(labels, outputs["probabilities"], **weighted)
     if "branches" in outputs:
         for branch in range(outputs["branches"].shape[1]):
-            loss = loss + class_loss(labels, outputs["branches"][:, branch])
+            loss = loss + class_loss(labels, outputs["branches"][:, branch], **weighted)
     if "verticals" in outputs:
-        targets = vertical_targets(labels, class_verticals)
-        loss = cross_entropy(targets, outputs["verticals"]) + CLASS_WEIGHT * loss
+        loss = CLASS_WEIGHT * loss
+        if weights is None:
+            targets = vertical_targets(labels, class_verticals)
+            loss = cross_entropy(targets, outputs["verticals"]) + loss
     return loss
 
 
-def _loss(labels: Any, positive: Any, negative: Any) -> Any:
+def _loss(labels: Any, positive: Any, negative: Any, weights: Any) -> Any:
     """Minus the label-weighted mean of two log-likelihoods [B,C], summed and averaged."""
     y = ops.cast(labels, positive.dtype)
     terms = y * positive + (1 - y) * negative
+    if weights is not None:
+        terms = terms * ops.cast(weights, terms.dtype)
     return -ops.mean(ops.sum(terms, axis=-1))
 
 

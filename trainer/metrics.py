@@ -13,7 +13,8 @@ arXiv 1609.08675, section 5, and google/youtube-8m's `eval_util`. Where scores t
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -186,6 +187,33 @@ class MetricsAccumulator:
         self._precision += other._precision
         self._positives = self._positives + other._positives
         self._hit_at_1 += other._hit_at_1
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was added, as arrays of one row a video (and `hit_at_1`, `positives`, of one).
+
+        Those of several accumulators, joined row by row, are what `of_arrays` takes.
+        """
+        shape = (0, min(self.k, self.num_classes))
+        return {
+            "classes": np.concatenate([np.zeros(shape, np.int32), *self._classes]),
+            "scores": np.concatenate([np.zeros(shape, np.float32), *self._scores]),
+            "hits": np.concatenate([np.zeros(shape, bool), *self._hits]),
+            "precision": np.concatenate([np.zeros(0), *self._precision]),
+            "hit_at_1": np.array([self._hit_at_1], np.int64),
+            "positives": self._positives[None],
+        }
+
+    @classmethod
+    def of_arrays(
+        cls, num_classes: int, arrays: Mapping[str, NDArray[Any]], k: int = TOP_K
+    ) -> MetricsAccumulator:
+        """The accumulator of everything that the accumulators of these arrays had seen."""
+        found = cls(num_classes, k)
+        found._classes, found._scores = [arrays["classes"]], [arrays["scores"]]
+        found._hits, found._precision = [arrays["hits"]], [arrays["precision"]]
+        found._hit_at_1 = int(arrays["hit_at_1"].sum())
+        found._positives = arrays["positives"].sum(axis=0)
+        return found
 
     @property
     def videos(self) -> int:

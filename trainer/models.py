@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from trainer import record_format
 from trainer.architectures.architecture import Architecture
 from trainer.architectures.head import Head, Verticals
-from trainer.config import MODEL_NAMES, ModelConfig, check_value, nearest
+from trainer.config import MODEL_NAMES, ModelConfig
 from trainer.errors import InputError
 from trainer.layers import (
     FeatureNormalization,
@@ -36,6 +36,7 @@ from trainer.layers import (
     VerticalAttention,
     author_weights,
 )
+from trainer.parameter import check_value, nearest
 
 MODELS: dict[str, Architecture] = {
     name: importlib.import_module(f"trainer.architectures.{name}").ARCHITECTURE

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+
+INTERVAL = "PROGRESS_SECONDS"
+"""Environment variable: seconds between two lines of progress, whatever standard output is."""
+ON_TERMINAL, IN_LOG = 5.0, 60.0
+"""Seconds between two lines of progress."""
 
 
 def say(step: str, message: str) -> None:
     """Print one line of a step; the pipeline's console shows these and files the rest."""
-    print(f"[{step}] {message}", flush=True)
+    # One write: lines of several threads must not get into each other.
+    print(f"[{step}] {message}\n", end="", flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -24,14 +32,21 @@ class Progress:
         step: name of the pipeline's step.
         total: of the units; the last one is always said.
         unit: plural noun.
-        interval: seconds between two lines.
+        interval: seconds between two lines; None: five on a terminal, a minute in a log, or what
+            the environment says.
         done: units that an earlier attempt did.
     """
 
     def __init__(
-        self, step: str, total: int, unit: str, interval: float = 5.0, done: int = 0
+        self,
+        step: str,
+        total: int,
+        unit: str,
+        interval: float | None = None,
+        done: int = 0,
     ) -> None:
-        self.step, self.total, self.unit, self.interval = step, total, unit, interval
+        self.step, self.total, self.unit = step, total, unit
+        self.interval = _interval() if interval is None else interval
         self.done = self._start_done = done
         self._start = self._last = time.monotonic()
 
@@ -54,3 +69,10 @@ class Progress:
             left,
         ]
         say(self.step, "  ".join(part for part in parts if part))
+
+
+def _interval() -> float:
+    try:
+        return float(os.environ[INTERVAL])
+    except (KeyError, ValueError):
+        return ON_TERMINAL if sys.stdout.isatty() else IN_LOG

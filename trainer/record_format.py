@@ -27,6 +27,10 @@ ID_KEYS = ("id", "video_id")
 LABELS_KEY = "labels"
 RGB_KEY, AUDIO_KEY = "rgb", "audio"
 MEAN_RGB_KEY, MEAN_AUDIO_KEY = "mean_rgb", "mean_audio"
+SEGMENT_LABELS_KEY, SEGMENT_SCORES_KEY = "segment_labels", "segment_scores"
+SEGMENT_START_KEY, SEGMENT_END_KEY = "segment_start_times", "segment_end_times"
+SEGMENT_FRAMES = 5
+"""Frames of a rated segment of release 3: five seconds."""
 
 Level = Literal["frame", "video"]
 FRAME: Level = "frame"

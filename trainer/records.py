@@ -1,7 +1,8 @@
-"""The YouTube-8M records: reading and writing; their names and sizes are `trainer.record_format`'s.
+"""The YouTube-8M records: reading and writing.
 
 The one place that does: download, statistics, training, evaluation and serving all come here (the
-graph form of the same parsing is `trainer.tensor_records`).
+graph form of the same parsing is `trainer.tensor_records`). Names and sizes are
+`trainer.record_format`'s, the file around the records is `trainer.tfrecord`'s.
 
 Format: https://research.google.com/youtube8m/download.html. A shard is a TFRecord file; a
 frame-level record is a `SequenceExample` (context `id`, `labels`; feature lists `rgb` and `audio`
@@ -13,17 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import struct
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
 
-import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
+from trainer import record_layout
 from trainer.example_proto import Example, SequenceExample
 from trainer.record_format import (
     AUDIO_KEY,
@@ -40,11 +37,17 @@ from trainer.record_format import (
     QUANTISED_MIN,
     RGB_KEY,
     RGB_SIZE,
+    SEGMENT_END_KEY,
+    SEGMENT_FRAMES,
+    SEGMENT_LABELS_KEY,
+    SEGMENT_SCORES_KEY,
+    SEGMENT_START_KEY,
     VIDEO,
     Level,
     dequantise,
     quantise,
 )
+from trainer.tfrecord import Record, read_records, write_records
 
 __all__ = [
     "AUDIO_KEY",
@@ -61,9 +64,11 @@ __all__ = [
     "QUANTISED_MIN",
     "RGB_KEY",
     "RGB_SIZE",
+    "SEGMENT_FRAMES",
     "VIDEO",
     "Level",
     "Record",
+    "Segments",
     "VideoRecord",
     "check_labels",
     "dequantise",
@@ -77,16 +82,18 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """The bytes of one record and where they stand."""
+class Segments:
+    """Ratings of release 3: a person's verdict on a class in five seconds of a video.
 
-    path: str
-    index: int
-    offset: int
-    payload: bytes
+    Attributes:
+        starts: int64 [P], seconds (frames) from the start.
+        labels: int64 [P], class indices.
+        scores: float32 [P], 1: the class is there, 0: it is not.
+    """
 
-    def error(self, message: str) -> InputError:
-        return InputError(f"{self.path}: record {self.index} (at byte {self.offset:,}): {message}")
+    starts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +105,17 @@ class VideoRecord:
         labels: int64 [number of labels], as stored.
         rgb: frame level: uint8 codes [T, 1024]; video level: float32 means [1024].
         audio: frame level: uint8 codes [T, 128]; video level: float32 means [128].
+        segments: ratings, if the record has any.
+
+    The features of a parsed record are views of its bytes: read-only, neither contiguous nor
+    aligned.
     """
 
     video_id: str
     labels: NDArray[np.int64]
     rgb: NDArray[np.uint8] | NDArray[np.float32]
     audio: NDArray[np.uint8] | NDArray[np.float32]
+    segments: Segments | None = None
 
     @property
     def level(self) -> Level:
@@ -115,85 +127,6 @@ class VideoRecord:
         return min(len(self.rgb), len(self.audio)) if self.level == FRAME else 1
 
 
-# --- The TFRecord framing: https://www.tensorflow.org/tutorials/load_data/tfrecord ---
-
-_LENGTH = struct.Struct("<QI")
-_CRC = struct.Struct("<I")
-
-
-def _masked_crc32c(data: bytes) -> int:
-    crc: int = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """Every record of a TFRecord file in order, both checksums of each verified.
-
-    Raises:
-        InputError: the file is absent, empty, no TFRecord file, cut off or damaged; the message
-            names the file, the record and its offset.
-    """
-    name = os.fspath(path)
-    if not Path(path).is_file():
-        raise InputError(f"{name}: no such file")
-    with open(path, "rb", buffering=1 << 20) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise InputError(f"{name}: is empty; expected a TFRecord file with records")
-        index = offset = 0
-        while record := _next_record(file, name, index, offset, size):
-            yield record
-            index += 1
-            offset += _LENGTH.size + len(record.payload) + _CRC.size
-
-
-def _next_record(file: BinaryIO, name: str, index: int, offset: int, size: int) -> Record | None:
-    record = Record(name, index, offset, b"")
-    header = file.read(_LENGTH.size)
-    if not header:
-        return None
-    if len(header) < _LENGTH.size:
-        if index == 0:
-            raise InputError(f"{name}: is no TFRecord file: only {size} bytes long")
-        raise record.error(f"the file ends inside its header, {size:,} bytes long: cut off")
-    length, length_crc = _LENGTH.unpack(header)
-    if _masked_crc32c(header[:8]) != length_crc:
-        if index == 0:
-            raise InputError(
-                f"{name}: is no TFRecord file: it starts with {header!r}, expected a record's "
-                "length and the CRC-32C of that"
-            )
-        raise record.error("the checksum of its length does not match: damaged")
-    body_size = length + _CRC.size
-    # Compared before reading, so that a damaged length never asks for that much memory.
-    remaining = size - offset - _LENGTH.size
-    if body_size > remaining:
-        raise record.error(
-            f"the file ends {body_size - remaining:,} bytes before the record does: cut off"
-        )
-    body = file.read(body_size)
-    payload = body[:length]
-    if _CRC.unpack_from(body, length)[0] != _masked_crc32c(payload):
-        raise record.error(f"the checksum of its {length:,} bytes does not match: damaged")
-    return Record(name, index, offset, payload)
-
-
-def write_records(path: str | os.PathLike[str], payloads: Iterable[bytes]) -> int:
-    """Write a TFRecord file; returns how many records it holds."""
-    count = 0
-    with Path(path).open("wb", buffering=1 << 20) as file:
-        for payload in payloads:
-            length = struct.pack("<Q", len(payload))
-            file.write(length + _CRC.pack(_masked_crc32c(length)))
-            file.write(payload)
-            file.write(_CRC.pack(_masked_crc32c(payload)))
-            count += 1
-    return count
-
-
-# --- The payloads ---
-
-
 def parse(record: Record) -> VideoRecord:
     """Parse a record of either level.
 
@@ -203,6 +136,55 @@ def parse(record: Record) -> VideoRecord:
     Raises:
         InputError: the bytes are no such message, or a feature is absent or of the wrong size.
     """
+    return _parse_in_place(record) or parse_message(record)
+
+
+def _parse_in_place(record: Record) -> VideoRecord | None:
+    """The record, if it is laid out as every known writer does and nothing is wrong with it."""
+    payload = record.payload
+    layout = record_layout.locate(payload)
+    # Whether what is not read here is a feature at all, the message library has to say.
+    if layout is None or not layout.context.keys() <= _READ_IN_PLACE:
+        return None
+    context, lists = layout.context, layout.lists
+    labels = record_layout.integers(payload, context.get(_LABELS, _NO_INTEGERS))
+    ids = [record_layout.single_bytes(payload, context[key]) for key in _IDS if key in context]
+    if labels is None or None in ids:
+        return None
+    rgb: NDArray[np.uint8] | NDArray[np.float32] | None
+    audio: NDArray[np.uint8] | NDArray[np.float32] | None
+    if _MEAN_RGB in context and _MEAN_AUDIO in context and not lists:
+        rgb = record_layout.floats(payload, context[_MEAN_RGB], RGB_SIZE)
+        audio = record_layout.floats(payload, context[_MEAN_AUDIO], AUDIO_SIZE)
+        if (
+            rgb is None
+            or audio is None
+            or not (np.isfinite(rgb).all() and np.isfinite(audio).all())
+        ):
+            return None
+    elif _MEAN_RGB in context or _MEAN_AUDIO in context or lists.keys() != {_RGB, _AUDIO}:
+        return None
+    else:
+        rgb = record_layout.frame_codes(payload, lists[_RGB], RGB_SIZE)
+        audio = record_layout.frame_codes(payload, lists[_AUDIO], AUDIO_SIZE)
+        if rgb is None or audio is None:
+            return None
+    return VideoRecord(_video_id(ids), np.array(labels, np.int64), rgb, audio)
+
+
+_LABELS, _RGB, _AUDIO = LABELS_KEY.encode(), RGB_KEY.encode(), AUDIO_KEY.encode()
+_MEAN_RGB, _MEAN_AUDIO = MEAN_RGB_KEY.encode(), MEAN_AUDIO_KEY.encode()
+_IDS = tuple(key.encode() for key in ID_KEYS)
+_READ_IN_PLACE = {*_IDS, _LABELS, _MEAN_RGB, _MEAN_AUDIO}
+_NO_INTEGERS = (record_layout.INT64, 0, 0)
+
+
+def _video_id(ids: Sequence[bytes | None]) -> str:
+    return next(filter(None, ids), b"").decode("utf-8", "backslashreplace")
+
+
+def parse_message(record: Record) -> VideoRecord:
+    """`parse` through the message library alone: any layout, and every error."""
     try:
         message = SequenceExample.FromString(record.payload)
     except DecodeError:
@@ -212,14 +194,44 @@ def parse(record: Record) -> VideoRecord:
     context, lists = message.context.feature, message.feature_lists.feature_list
     labels = np.array(_values(record, context, LABELS_KEY, "int64_list"), np.int64)
     ids = [value for key in ID_KEYS for value in _values(record, context, key, "bytes_list", 1)]
-    video_id = next(filter(None, ids), b"").decode("utf-8", "backslashreplace")
     if MEAN_RGB_KEY in context or MEAN_AUDIO_KEY in context:
         rgb = _mean_feature(record, context, MEAN_RGB_KEY, RGB_SIZE)
         audio = _mean_feature(record, context, MEAN_AUDIO_KEY, AUDIO_SIZE)
-        return VideoRecord(video_id, labels, rgb, audio)
+        return VideoRecord(_video_id(ids), labels, rgb, audio)
     rgb_codes = _frame_feature(record, lists, RGB_KEY, RGB_SIZE)
     audio_codes = _frame_feature(record, lists, AUDIO_KEY, AUDIO_SIZE)
-    return VideoRecord(video_id, labels, rgb_codes, audio_codes)
+    segments = _segments(record, context)
+    return VideoRecord(_video_id(ids), labels, rgb_codes, audio_codes, segments)
+
+
+def _segments(record: Record, context) -> Segments | None:  # type: ignore[no-untyped-def]
+    if not any(
+        key in context for key in (SEGMENT_LABELS_KEY, SEGMENT_START_KEY, SEGMENT_SCORES_KEY)
+    ):
+        return None
+    starts = _values(record, context, SEGMENT_START_KEY, "int64_list")
+    labels = _values(record, context, SEGMENT_LABELS_KEY, "int64_list")
+    # The public reader takes floats, some writers store integers.
+    kind = "int64_list" if _is_integer(context, SEGMENT_SCORES_KEY) else "float_list"
+    scores = _values(record, context, SEGMENT_SCORES_KEY, kind)
+    if not len(starts) == len(labels) == len(scores):
+        raise record.error(
+            f"has {len(labels)} {SEGMENT_LABELS_KEY}, {len(starts)} {SEGMENT_START_KEY} and "
+            f"{len(scores)} {SEGMENT_SCORES_KEY}, expected as many of each"
+        )
+    rated = Segments(
+        np.array(starts, np.int64), np.array(labels, np.int64), np.array(scores, np.float32)
+    )
+    if not np.isin(rated.scores, (0, 1)).all():
+        wrong = rated.scores[~np.isin(rated.scores, (0, 1))][0]
+        raise record.error(f"{SEGMENT_SCORES_KEY} holds {wrong}, expected 0 or 1")
+    if (rated.starts < 0).any():
+        raise record.error(f"{SEGMENT_START_KEY} holds {rated.starts.min()}, expected 0 or more")
+    return rated if len(labels) else None
+
+
+def _is_integer(context, key: str) -> bool:  # type: ignore[no-untyped-def]
+    return key in context and context[key].WhichOneof("kind") == "int64_list"
 
 
 def check_labels(record: Record, labels: NDArray[np.int64], num_classes: int) -> None:
@@ -243,6 +255,8 @@ def read_videos(
         if video.level != level:
             raise record.error(f"is {video.level}-level, expected {level}-level")
         check_labels(record, video.labels, num_classes)
+        if video.segments:
+            check_labels(record, video.segments.labels, num_classes)
         yield video
 
 
@@ -312,6 +326,15 @@ def encode(video: VideoRecord) -> bytes:
             feature_list = lists[key]
             for frame in np.ascontiguousarray(codes, np.uint8):
                 feature_list.feature.add().bytes_list.value.append(frame.tobytes())
+        if video.segments:
+            rated = video.segments
+            for key, values in (
+                (SEGMENT_START_KEY, rated.starts),
+                (SEGMENT_END_KEY, rated.starts + SEGMENT_FRAMES),
+                (SEGMENT_LABELS_KEY, rated.labels),
+            ):
+                context[key].int64_list.value.extend(values.tolist())
+            context[SEGMENT_SCORES_KEY].float_list.value.extend(rated.scores.tolist())
     else:
         for key, means in ((MEAN_RGB_KEY, video.rgb), (MEAN_AUDIO_KEY, video.audio)):
             context[key].float_list.value.extend(np.asarray(means, np.float32).tolist())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,36 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer import records
+from trainer.checkpoints import first_difference
 from trainer.config import Config
+from trainer.distribution import Distribution, connected
 from trainer.errors import InputError
-from trainer.files import atomic_directory, locked, write_json
+from trainer.files import atomic_directory, locked, read_json, write_json
+from trainer.input_pipeline import TrainingInput
 from trainer.manifest import Manifest, Shard
 from trainer.models import build_model, check_model
+from trainer.optimizer import check_optimizer
 from trainer.progress import say
 from trainer.source_digest import trainer_digest
+from trainer.training_log import LOGS, profiled
 from trainer.training_loop import Trained, TrainingLoop
+from trainer.validation import Validator
+from trainer.warm_start import start_warm, weights_digest
 
 MODEL, BASELINE = "model.keras", "baseline.keras"
-HISTORY_COLUMNS = ("epoch", "examples", "seconds", "loss", "holdout_gap")
-"""Seconds of training so far, input included, validation not."""
+HISTORY_COLUMNS = ("epoch", "step", "examples", "learning_rate", "loss", "holdout_gap")
+TIMING_COLUMNS = ("step", "training_seconds", "input_wait_seconds", "validation_seconds")
+DESCRIPTION = "description.json"
+"""What the checkpoints of a folder are of."""
+
+WITHOUT_EFFECT = {
+    "data": ("readers", "prefetch"),
+    "training": (
+        "checkpoint_minutes", "keep_checkpoints", "peer_minutes", "profile_steps", "strategy",
+        "warm_start",
+    ),
+}  # fmt: skip
+"""Parameters that change nothing in what is learned (of a warm start the weights count)."""
 
 
 def train(
@@ -40,101 +60,248 @@ def train(
 ) -> dict[str, Any]:
     """Train the model, and the baseline if one is named, and write the trained model's folder.
 
+    Of several workers (TF_CONFIG) each calls this; the first one writes.
+
     Args:
         config: all sections.
         manifest: of the data; its train split is read, less `data.holdout_shards`.
         priors: float [C], share of the training videos that have each class.
-        checkpoint_root: folder that outlives the run; a training of the same configuration, data
-            and code goes on where its last checkpoint was.
+        checkpoint_root: folder that outlives the run, and that all workers share; a training of
+            the same configuration, data and code goes on where its last checkpoint was.
         output: folder to write: `model.keras`, `baseline.keras`, `config.json`, `history.csv`,
-            `training.json`, TensorBoard `logs/`.
+            `timings.csv`, `training.json`, TensorBoard `logs/`.
 
     Returns:
         The content of `training.json`.
 
     Raises:
         InputError: parameters that do not fit the data, or a bad record.
+        SystemExit: with code 143, on SIGTERM, when a checkpoint was saved.
     """
     train_shards, holdout = _split_shards(config, manifest)
-    examples = sum(shard.records for shard in train_shards)
-    if examples < config.training.batch_size:
-        raise InputError(
-            f"training.batch_size is {config.training.batch_size}, expected at most the "
-            f"{examples} records of the train split"
-        )
-    held = sum(shard.records for shard in holdout)
-    say(
-        "train",
-        f"{examples:,} videos to train on, {held:,} held out; "
-        f"{examples // config.training.batch_size:,} full batches of {config.training.batch_size} "
-        "an epoch",
-    )
     runs = {MODEL: config}
     if config.training.baseline:
         runs[BASELINE] = _baseline(config)
     verticals = manifest.read_vocabulary().vertical_indices()
+    _check(config, manifest, sum(shard.records for shard in train_shards))
     for run in runs.values():
         check_model(run.model, manifest.level, verticals)
-    if config.training.mixup and manifest.level != records.VIDEO:
-        raise InputError(
-            f"training.mixup is {config.training.mixup}, expected 0 for frame-level records"
-        )
-    digest = checkpoint_digest(config, manifest)
-    folder = Path(checkpoint_root) / digest
-    trained: dict[str, Trained] = {}
-    waiting = f"waits for another training of the same configuration in {folder}"
-    with locked(folder, lambda: say("train", waiting)), atomic_directory(output) as partial:
-        for file, run in runs.items():
-            name = Path(file).stem
-            keras.utils.set_random_seed(run.training.seed)
-            # Kernels that sum in an order of their own would make two runs of one seed differ.
-            tf.config.experimental.enable_op_determinism()
-            model = build_model(
-                run.model,
-                manifest.num_classes,
-                manifest.level,
-                run.data.max_frames,
-                priors if run.model.prior_bias else None,
-                verticals,
-            )
-            loop = TrainingLoop(run, manifest, model, train_shards, holdout, folder / name)
-            trained[name] = loop.run()
-            model.save(partial / file)
-            _write_history(partial / f"{name}_history.csv", trained[name].history)
-            shutil.copytree(folder / name / "logs", partial / "logs" / name)
-        result = {
-            name: {
-                "model": runs[f"{name}.keras"].model.name,
-                "parameters": one.parameters,
-                "examples_per_second": round(one.examples_per_second, 1),
-                "history": one.history,
+    with connected(config.training) as distribution:
+        _check_replicas(config, distribution)
+        facts = checkpoint_facts(config, manifest)
+        folder = Path(checkpoint_root) / _digest(facts)
+        trained: dict[str, Trained] = {}
+        with _workplace(folder, facts, output, distribution) as partial:
+            _say_size(config, train_shards, holdout, distribution)
+            for file, run in runs.items():
+                name = Path(file).stem
+                loop = make_loop(
+                    run, manifest, priors if run.model.prior_bias else None, verticals,
+                    (train_shards, holdout), folder / name, facts | {"run": name}, distribution,
+                )  # fmt: skip
+                trained[name] = loop.run()
+                if partial:
+                    _write_trained(partial, name, loop, trained[name])
+            result = {
+                name: {
+                    "model": runs[f"{name}.keras"].model.name,
+                    "parameters": one.parameters,
+                    "examples_per_second": round(one.examples_per_second, 1),
+                    "input_wait": round(one.input_wait, 4),
+                    "history": one.history,
+                    "timings": one.timings,
+                }
+                for name, one in trained.items()
             }
-            for name, one in trained.items()
-        }
-        write_json(partial / "training.json", result)
-        write_json(partial / "config.json", _description(config, manifest))
+            if partial:
+                write_json(partial / "training.json", result)
+                write_json(partial / "config.json", _description(config, manifest))
     return result
 
 
-def checkpoint_digest(config: Config, manifest: Manifest) -> str:
-    """Digest of all that a checkpoint depends on: configuration, data, code and libraries."""
-    facts = _description(config, manifest) | {
+def make_loop(
+    config: Config,
+    manifest: Manifest,
+    priors: NDArray[np.floating] | None,
+    verticals: Any,
+    shards: tuple[tuple[Shard, ...], tuple[Shard, ...]],
+    folder: Path,
+    facts: dict[str, Any],
+    distribution: Distribution,
+) -> TrainingLoop:
+    """One model's loop: the model, its twin, the input.
+
+    Args:
+        config: all sections.
+        manifest: of the data.
+        priors: float [C] that the classifier starts at, or None.
+        verticals: of the classes, see `Vocabulary.vertical_indices`.
+        shards: to train on, and to validate on.
+        folder: of the checkpoints.
+        facts: what they depend on.
+        distribution: over devices and workers.
+    """
+    training, data = config.training, config.data
+    keras.utils.set_random_seed(training.seed)
+    # Kernels that sum in an order of their own would make two runs of one seed differ.
+    tf.config.experimental.enable_op_determinism()
+    frames = records.SEGMENT_FRAMES if data.segments else data.max_frames
+    seen = frames if data.segments else min(data.train_frames or frames, frames)
+    arguments = (config.model, manifest.num_classes, manifest.level)
+    with _precision(training.precision), distribution.strategy.scope():
+        model = build_model(*arguments, seen, priors, verticals)
+    twin = build_model(*arguments, frames, priors, verticals)
+    if training.warm_start:
+        start_warm(model, training.warm_start)
+    batches = TrainingInput(
+        shards[0], manifest.level, manifest.num_classes, data, training.batch_size, training.seed,
+        distribution.worker, distribution.workers,
+    )  # fmt: skip
+    validator = Validator(
+        twin, manifest, shards[1], data, config.evaluation.batch_size, distribution
+    )
+    return TrainingLoop(config, model, batches, validator, folder, facts, distribution)
+
+
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Models that are made in the block multiply in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def _workplace(
+    folder: Path, facts: dict[str, Any], output: str | os.PathLike[str], distribution: Distribution
+) -> Iterator[Path | None]:
+    """Hold the folder of the checkpoints and yield the output to fill: on the first worker only."""
+    if not distribution.is_chief:
+        yield None
+        return
+    waiting = f"waits for another training of the same configuration in {folder}"
+    new = not folder.exists()
+    with locked(folder, lambda: say("train", waiting)), atomic_directory(output) as partial:
+        if new:
+            _say_nearest(folder, facts)
+            write_json(folder / DESCRIPTION, facts)
+        yield partial
+
+
+def _say_nearest(folder: Path, facts: dict[str, Any]) -> None:
+    """Say why a training starts anew where there are checkpoints of others."""
+    others = [path for path in folder.parent.glob(f"*/{DESCRIPTION}") if path.parent != folder]
+    if others:
+        newest = max(others, key=lambda path: path.stat().st_mtime)
+        difference = first_difference(read_json(newest), json.loads(json.dumps(facts)))
+        say("train", f"starts anew: the checkpoints in {newest.parent} are of another training, "
+            f"whose {difference}")  # fmt: skip
+
+
+def _write_trained(folder: Path, name: str, loop: TrainingLoop, trained: Trained) -> None:
+    loop.validator.twin.save(folder / f"{name}.keras")
+    prefix = "" if f"{name}.keras" == MODEL else f"{name}_"
+    _write_rows(folder / f"{prefix}history.csv", HISTORY_COLUMNS, trained.history)
+    _write_rows(folder / f"{prefix}timings.csv", TIMING_COLUMNS, trained.timings)
+    shutil.copytree(loop.folder / LOGS, folder / LOGS / name)
+
+
+def checkpoint_facts(config: Config, manifest: Manifest) -> dict[str, Any]:
+    """All that a checkpoint depends on: configuration, data, code and libraries."""
+    facts = _description(config, manifest)
+    for section, names in WITHOUT_EFFECT.items():
+        facts[section] = {k: v for k, v in facts[section].items() if k not in names}
+    return facts | {
+        "warm_start": weights_digest(config.training.warm_start),
         "code": trainer_digest(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
+
+
+def checkpoint_digest(config: Config, manifest: Manifest) -> str:
+    """Name of the folder that the checkpoints of a training are in."""
+    return _digest(checkpoint_facts(config, manifest))
+
+
+def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
     sections = config.as_dict()
     del sections["sample"], sections["evaluation"], sections["export"]
-    del sections["training"]["checkpoint_minutes"]
     return sections | {
         "data_fingerprint": manifest.fingerprint,
         "level": manifest.level,
         "num_classes": manifest.num_classes,
     }
+
+
+def _check(config: Config, manifest: Manifest, examples: int) -> None:
+    """What can be said before anything long is begun.
+
+    Raises:
+        InputError: parameters that do not fit the data, or each other.
+    """
+    training, data = config.training, config.data
+    check_optimizer(training)
+    profiled(training.profile_steps)
+    if examples < training.batch_size:
+        raise InputError(
+            f"training.batch_size is {training.batch_size}, expected at most the {examples} "
+            "records of the train split"
+        )
+    if manifest.level != records.VIDEO and training.mixup:
+        raise InputError(f"training.mixup is {training.mixup}, expected 0 for frame-level records")
+    if manifest.level == records.VIDEO and (data.segments or data.train_frames):
+        name = "segments" if data.segments else "train_frames"
+        raise InputError(
+            f"data.{name} is {getattr(data, name)}: video-level records have no frames, expected "
+            f"{getattr(type(data)(), name)}"
+        )
+    if data.segments and data.train_frames:
+        raise InputError(
+            f"data.train_frames is {data.train_frames}, expected 0 with data.segments: all "
+            f"{records.SEGMENT_FRAMES} frames of a segment are seen"
+        )
+    if not data.holdout_shards:
+        for name, value in (("early_stopping", 0), ("deliver", "last")):
+            if getattr(training, name) != value:
+                raise InputError(
+                    f"training.{name} is {getattr(training, name)!r}: it goes by the GAP on "
+                    "held-out shards, expected data.holdout_shards of at least 1"
+                )
+
+
+def _check_replicas(config: Config, distribution: Distribution) -> None:
+    training = config.training
+    parts = distribution.replicas * training.accumulation_steps
+    if training.batch_size % parts:
+        raise InputError(
+            f"training.batch_size is {training.batch_size}, expected a multiple of {parts}: "
+            f"{distribution.replicas} replicas, training.accumulation_steps "
+            f"{training.accumulation_steps}"
+        )
+
+
+def _say_size(
+    config: Config,
+    shards: tuple[Shard, ...],
+    holdout: tuple[Shard, ...],
+    distribution: Distribution,
+) -> None:
+    examples, held = (sum(shard.records for shard in part) for part in (shards, holdout))
+    size = config.training.batch_size
+    over = f", over {distribution.replicas} replicas" if distribution.replicas > 1 else ""
+    say(
+        "train",
+        f"{examples:,} videos to train on, {held:,} held out; {examples // size:,} full batches of "
+        f"{size} an epoch{over}",
+    )
 
 
 def _split_shards(
@@ -154,13 +321,13 @@ def _baseline(config: Config) -> Config:
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, name=config.training.baseline),
-        training=dataclasses.replace(config.training, learning_rate=rate),
+        training=dataclasses.replace(config.training, learning_rate=rate, warm_start=""),
     )
 
 
-def _write_history(path: Path, rows: list[dict[str, float | None]]) -> None:
+def _write_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,27 +1,65 @@
-"""One model's training: steps, progress, and checkpoints that another process goes on from."""
+"""One model's training: steps, validation, and checkpoints that another process goes on from.
+
+A training is a function of configuration, data and code: what a step does depends on its place
+alone, and all that it depends on is in a checkpoint. So a training that is killed anywhere and
+started again ends with the same bytes as one that was not.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import json
-import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.distribution import Distribution
 from trainer.errors import InputError
-from trainer.evaluation import score_shards
-from trainer.input_pipeline import located, training_batches
+from trainer.input_pipeline import Batch, TrainingInput, as_tensor
 from trainer.losses import make_loss
-from trainer.manifest import Manifest, Shard
 from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
-from trainer.train_step import make_train_step
+from trainer.termination import EXIT_CODE, Termination, noticed
+from trainer.train_step import GRADIENT_NORM, LOSS, SAVE, STOP, TrainStep
+from trainer.training_log import LOGS, TrainingLog
+from trainer.validation import Validator
+
+_SCALARS_AN_EPOCH = 100
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a training stands, but for its tensors.
+
+    Attributes:
+        epoch, step: the next step is this one of this epoch, both from 0.
+        loss_sum, loss_steps: since the last validation.
+        history: a row for each validation.
+        timings: a row for each validation, of what no two runs have alike.
+        best_gap: on the held-out shards; `best_step` updates had been made then.
+        seconds, waited: of training so far, validation not counted; of these, for input.
+        ended: whether nothing is left to do.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    timings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_gap: float | None = None
+    best_step: int = -1
+    seconds: float = 0.0
+    waited: float = 0.0
+    ended: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,189 +68,404 @@ class Trained:
 
     parameters: int
     examples_per_second: float
-    history: list[dict[str, float | None]]
+    input_wait: float
+    history: list[dict[str, Any]]
+    timings: list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unsettled:
+    """A step whose result was not looked at yet."""
+
+    epoch: int
+    step: int
+    result: Any
 
 
 class TrainingLoop:
-    """Trains a model for `training.epochs` epochs.
+    """Trains a model for `training.epochs` epochs, or until it no longer gets better.
 
     Args:
-        config: `data`, `training` and the batch size of `evaluation` are used.
-        manifest: of the data.
-        model: new; its weights are trained in place.
-        shards: to train on.
-        holdout: scored after each epoch, never trained on; may be empty.
+        config: `data` and `training` are used.
+        model: new, made in the strategy's scope; its weights are trained in place.
+        batches: to train on; this worker's share.
+        validator: scores the weights on the held-out shards.
         folder: of the checkpoints; where it has some, the training goes on at the newest.
+        facts: what a checkpoint depends on.
+        distribution: over devices and workers.
     """
 
     def __init__(
         self,
         config: Config,
-        manifest: Manifest,
         model: keras.Model,
-        shards: tuple[Shard, ...],
-        holdout: tuple[Shard, ...],
+        batches: TrainingInput,
+        validator: Validator,
         folder: Path,
+        facts: dict[str, Any],
+        distribution: Distribution,
     ) -> None:
-        self.config, self.manifest, self.model = config, manifest, model
-        self.shards, self.holdout, self.folder = shards, holdout, folder
+        self.config, self.model, self.input = config, model, batches
+        self.validator, self.folder, self.distribution = validator, folder, distribution
         training = config.training
-        self.epoch_steps = sum(shard.records for shard in shards) // training.batch_size
-        self.optimizer = make_optimizer(config.training, model, self.epoch_steps * training.epochs)
-        # Where the training stands; part of the checkpoint.
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.step = tf.Variable(0, dtype=tf.int64)
-        self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
-        self.seconds = tf.Variable(0.0, dtype=tf.float64)
-        self.history = tf.Variable("[]", dtype=tf.string)
-        # Keras does not show TensorFlow the state of its random generators (dropout's).
+        self.epoch_steps = batches.epoch_steps
+        self.position = Position()
+        with distribution.strategy.scope():
+            optimizer = make_optimizer(training, model, self.epoch_steps * training.epochs)
+        self.optimizer = optimizer
+        strategy = distribution.strategy if distribution.replicas > 1 else None
+        self.train_step = TrainStep(model, optimizer, make_loss(training), training, strategy)
+        self.checkpoints = Checkpoints(folder, facts, training.keep_checkpoints)
         weights = {id(variable) for variable in model.weights}
-        random_state = [v.value for v in model.variables if id(v) not in weights]
-        checkpoint = tf.train.Checkpoint(
-            model=model,
-            random_state=random_state,
-            optimizer=self.optimizer,
-            epoch=self.epoch,
-            step=self.step,
-            loss_sum=self.loss_sum,
-            seconds=self.seconds,
-            history=self.history,
-        )
-        self.manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=2)
-        self.train_step = make_train_step(model, self.optimizer, make_loss(training))
+        self._random_states = [v for v in model.variables if id(v) not in weights]
+        # Keras numbers the names of generators and optimisers through the whole process.
+        variables = {
+            **{f"model/{weight.path}": weight for weight in model.weights},
+            **{f"random/{i:03}": state for i, state in enumerate(self._random_states)},
+            **{f"optimizer/{i:03}/{v.name}": v for i, v in enumerate(optimizer.variables)},
+        }
+        self._state = {name: variable.value for name, variable in variables.items()}
+        self._state |= {f"step/{name}": value for name, value in self.train_step.state.items()}
+        every = [round(self.epoch_steps * (i + 1) / training.validations) for i in
+                 range(training.validations)]  # fmt: skip
+        self._validated_after = sorted({max(1, step) for step in every})
+        self._unsettled: collections.deque[_Unsettled] = collections.deque()
+        self._saved = time.monotonic()
+
+    @property
+    def steps_done(self) -> int:
+        """Updates of the weights so far."""
+        return self.position.epoch * self.epoch_steps + self.position.step
 
     def run(self) -> Trained:
-        """Train to the end.
+        """Train to the end; the validator's twin has the weights to deliver then.
 
         Raises:
             InputError: a bad record, a loss that is no number, checkpoints that can not be read or
                 written.
+            SystemExit: SIGTERM came; a checkpoint was saved.
         """
         training = self.config.training
-        if self._restore():
-            done = int(self.epoch) == training.epochs
-            place = f"goes on at epoch {int(self.epoch) + 1}, step {int(self.step)}"
-            say("train", f"{self.model.name}: {'was trained already' if done else place}")
-        writer = tf.summary.create_file_writer(str(self.folder / "logs"))
-        progress = Progress(
-            "train",
-            training.epochs * self.epoch_steps * training.batch_size,
-            "videos",
-            done=(int(self.epoch) * self.epoch_steps + int(self.step)) * training.batch_size,
+        self._restore()
+        if self.distribution.is_chief:
+            self.checkpoints.claim()
+        self._log = TrainingLog(self.folder, training.profile_steps, self.distribution.is_chief)
+        total = training.epochs * self.epoch_steps * training.batch_size
+        self._progress = Progress(
+            "train", total, "videos", done=self.steps_done * training.batch_size
         )
-        with writer.as_default():
-            while int(self.epoch) < training.epochs:
-                self._run_epoch(progress)
-        rate = progress.total / max(float(self.seconds), 1e-9)
-        return Trained(self.model.count_params(), rate, self._rows())
+        try:
+            with noticed() as termination:
+                while not self.position.ended:
+                    if self._is_due():
+                        self._validate(termination)
+                    else:
+                        self._train_until_validation(termination)
+        finally:
+            self._log.close()
+        self._load_delivered()
+        self.checkpoints.wait()
+        position = self.position
+        examples = self.steps_done * training.batch_size
+        return Trained(
+            self.model.count_params(),
+            examples / max(position.seconds, 1e-9),
+            position.waited / max(position.seconds, 1e-9),
+            position.history,
+            position.timings,
+        )
 
-    def _run_epoch(self, progress: Progress) -> None:
-        training, epoch = self.config.training, int(self.epoch)
-        batches = training_batches(
-            self.shards,
-            self.manifest.level,
-            self.manifest.num_classes,
-            self.config.data.max_frames,
-            training.batch_size,
-            self.config.data.shuffle_buffer,
-            training.seed,
-            epoch,
-        ).skip(int(self.step))
-        saved = stamp = time.monotonic()
-        for batch in located(batches, self.shards, self.manifest.level, self.manifest.num_classes):
-            features, labels = self._mixed(batch, epoch) if training.mixup else batch
-            loss = float(self.train_step(features, labels))
-            if not np.isfinite(loss):
-                raise InputError(
-                    f"training.learning_rate is {training.learning_rate}: the loss of epoch "
-                    f"{epoch + 1}, step {int(self.step) + 1} is {loss}; expected a smaller rate"
-                )
-            self.step.assign_add(1)
-            self.loss_sum.assign_add(loss)
-            progress.advance(
-                training.batch_size,
-                f"{self.model.name} epoch {epoch + 1}/{training.epochs}  loss {loss:.3f}",
+    # --- steps ---
+
+    def _train_until_validation(self, termination: Termination) -> None:
+        position = self.position
+        end = next(step for step in self._validated_after if step > position.step)
+        stamp = time.monotonic()
+        batches = self.input.batches(position.epoch, range(position.step, end))
+        try:
+            while position.step < end:
+                batch = next(batches)
+                arguments = self._distributed(batch)
+                waited = time.monotonic() - stamp
+                signals = self._signals(termination)
+                self._log.at_step(self.steps_done + 1)
+                result = self.train_step(*arguments, tf.constant(signals, tf.float32))
+                self._unsettled.append(_Unsettled(position.epoch, position.step, result))
+                position.step += 1
+                # One step behind, so that a GPU has its next step before it is done with this one.
+                told = self._settle(leave=1)
+                now = time.monotonic()
+                position.seconds += now - stamp
+                position.waited += waited
+                stamp = now
+                if told is not None and (told[SAVE] or told[STOP]):
+                    self._settle()
+                    self._save()
+                    if told[STOP]:
+                        self._stop()
+                    stamp = time.monotonic()
+            self._settle()
+        finally:
+            batches.close()
+
+    def _signals(self, termination: Termination) -> list[float]:
+        """What this worker wants: save, stop. All workers learn of it in the same step."""
+        due = time.monotonic() - self._saved > 60 * self.config.training.checkpoint_minutes
+        return [float(due and self.distribution.is_chief), float(termination.wanted)]
+
+    def _settle(self, leave: int = 0) -> NDArray[np.float32] | None:
+        """Look at the results of all steps but the last `leave`; the last one that was looked at.
+
+        Raises:
+            InputError: a loss or a gradient that is no number.
+        """
+        result = None
+        while len(self._unsettled) > leave:
+            done = self._unsettled.popleft()
+            result = done.result.numpy()
+            loss, norm = float(result[LOSS]), float(result[GRADIENT_NORM])
+            # In float16 a gradient that overflows is left out, and the loss scale halved.
+            if not (np.isfinite(loss) and (np.isfinite(norm) or self._scales_loss)):
+                raise self._diverged(done, loss, norm)
+            self.position.loss_sum += loss
+            self.position.loss_steps += 1
+            self._report(done, loss, norm)
+        return result
+
+    @property
+    def _scales_loss(self) -> bool:
+        return self.config.training.precision == "float16"
+
+    def _report(self, done: _Unsettled, loss: float, norm: float) -> None:
+        training, position = self.config.training, self.position
+        step = done.epoch * self.epoch_steps + done.step + 1
+        waited = position.waited / max(position.seconds, 1e-9)
+        gap = position.history[-1]["holdout_gap"] if position.history else None
+        words = [
+            f"{self.model.name} epoch {done.epoch + 1}/{training.epochs}",
+            f"loss {loss:.3f}",
+            "" if gap is None else f"GAP {gap:.4f}",
+            f"input {waited:.0%}",
+        ]
+        self._progress.advance(training.batch_size, "  ".join(filter(None, words)))
+        if step % max(1, self.epoch_steps // _SCALARS_AN_EPOCH) == 0:
+            self._log.scalars(
+                step,
+                loss=loss,
+                gradient_norm=norm,
+                learning_rate=self._learning_rate(),
+                input_wait=waited,
+                loss_scale=float(self.train_step.loss_scale.numpy()) if self._scales_loss else None,
             )
-            now = time.monotonic()
-            self.seconds.assign_add(now - stamp)
-            stamp = now
-            if now - saved > 60 * training.checkpoint_minutes:
-                self._save()
-                saved = now
-        self._end_epoch(epoch)
 
-    def _mixed(self, batch: tuple[dict[str, Any], Any], epoch: int) -> tuple[Any, Any]:
+    def _diverged(self, done: _Unsettled, loss: float, norm: float) -> InputError:
+        self.checkpoints.wait()
+        good = self.checkpoints.path_of_newest()
+        shards = ", ".join(self.input.shards_of(done.epoch, done.step))
+        return InputError(
+            f"training.learning_rate is {self.config.training.learning_rate}: the loss of epoch "
+            f"{done.epoch + 1}, step {done.step + 1} is {loss}, the norm of its gradient {norm}; "
+            f"expected a smaller rate, or better data in that batch, which was read from {shards}. "
+            f"The last good checkpoint is {good or 'none'}"
+        )
+
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def _distributed(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """Features, labels and weights of a batch, on the local replicas."""
+        features, labels = batch.features, batch.labels
+        if self.config.training.mixup:
+            features, labels = self._mixed(features, labels)
+        parts = {"features": features, "labels": labels, "weights": batch.weights}
+        replicas = self.distribution.local_replicas
+        if replicas == 1:
+            tensors = tf.nest.map_structure(_tensor_or_none, parts)
+        else:
+            tensors = tf.nest.map_structure(self._split, parts)
+        return tensors["features"], tensors["labels"], tensors["weights"]
+
+    def _split(self, array: NDArray[Any] | None) -> Any:
+        if array is None:
+            return None
+        shares: Iterator[Any] = iter(np.split(array, self.distribution.local_replicas))
+        return self.distribution.strategy.experimental_distribute_values_from_function(
+            lambda _: as_tensor(next(shares))
+        )
+
+    def _mixed(
+        self, features: dict[str, NDArray[Any]], labels: NDArray[np.float32]
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
         """Mixup of a batch with itself in another order: seeded by the place in the training."""
-        features, labels = batch
-        rng = np.random.default_rng([self.config.training.seed, epoch, int(self.step)])
-        alpha = self.config.training.mixup
-        size = self.config.training.batch_size
+        place = [self.config.training.seed, self.position.epoch, self.position.step]
+        rng = np.random.default_rng([*place, self.distribution.worker])
+        alpha, size = self.config.training.mixup, len(labels)
         share = rng.beta(alpha, alpha, (size, 1)).astype(np.float32)
         share = np.maximum(share, 1 - share)
         other = rng.permutation(size)
-        mixed = {k: share * v + (1 - share) * tf.gather(v, other) for k, v in features.items()}
-        return mixed, share * labels + (1 - share) * tf.gather(labels, other)
+        mixed = {k: share * v + (1 - share) * v[other] for k, v in features.items()}
+        return mixed, share * labels + (1 - share) * labels[other]
 
-    def _end_epoch(self, epoch: int) -> None:
-        loss = float(self.loss_sum) / self.epoch_steps
-        gap = None
-        if self.holdout:
-            gap = score_shards(
-                self.model, self.manifest, self.holdout, self.config.data.max_frames,
-                self.config.evaluation.batch_size,
-            ).metrics.result().gap  # fmt: skip
-        examples = (epoch + 1) * self.epoch_steps * self.config.training.batch_size
-        row = {
-            "epoch": epoch + 1,
-            "examples": examples,
-            "seconds": round(float(self.seconds), 3),
-            "loss": loss,
-            "holdout_gap": gap,
-        }
-        self.history.assign(json.dumps([*self._rows(), row]))
-        tf.summary.scalar("loss", loss, step=epoch + 1)
-        if gap is not None:
-            tf.summary.scalar("holdout_gap", gap, step=epoch + 1)
+    # --- validation ---
+
+    def _is_due(self) -> bool:
+        rows = self.position.history
+        return self.position.step in self._validated_after and (
+            not rows or rows[-1]["step"] != self.steps_done
+        )
+
+    def _validate(self, termination: Termination) -> None:
+        """Score the held-out shards, write down what was learned, go on to the next epoch."""
+        position, training = self.position, self.config.training
+        self._take_weights()
+        started = time.monotonic()
+        try:
+            # One worker can not leave the others alone with the sum over all.
+            alone = self.distribution.workers == 1
+            gap = self.validator.gap(lambda: alone and termination.wanted)
+        except InterruptedError:
+            self._save()
+            self._stop()
+        loss = position.loss_sum / max(1, position.loss_steps)
+        step = self.steps_done
+        position.history.append(
+            {
+                "epoch": position.epoch + 1,
+                "step": step,
+                "examples": step * training.batch_size,
+                "learning_rate": self._learning_rate(),
+                "loss": loss,
+                "holdout_gap": gap,
+            }
+        )
+        position.timings.append(
+            {
+                "step": step,
+                "training_seconds": round(position.seconds, 3),
+                "input_wait_seconds": round(position.waited, 3),
+                "validation_seconds": round(time.monotonic() - started, 3),
+            }
+        )
+        self._log.validated(step, loss, gap)
+        self._log.histograms(step, self.validator.twin, self._example_batch())
         held = "" if gap is None else f", GAP on held-out shards {gap:.4f}"
-        say("train", f"{self.model.name} epoch {epoch + 1}: mean loss {loss:.3f}{held}")
-        self.epoch.assign_add(1)
-        self.step.assign(0)
-        self.loss_sum.assign(0.0)
+        name = self.model.name
+        say("train", f"{name} epoch {position.epoch + 1}: mean loss {loss:.3f}{held}")
+        position.loss_sum, position.loss_steps = 0.0, 0
+        if gap is not None and (position.best_gap is None or gap > position.best_gap):
+            position.best_gap, position.best_step = gap, step
+        if position.step == self.epoch_steps:
+            position.epoch, position.step = position.epoch + 1, 0
+        position.ended = position.epoch == training.epochs or self._no_longer_better()
         self._save()
+        if termination.wanted and not position.ended and self.distribution.workers == 1:
+            self._stop()
 
-    def _restore(self) -> bool:
-        """Go back to the newest checkpoint that can be read; false if there is none at all.
+    def _example_batch(self) -> Batch | None:
+        """Held-out records, to look at what the layers do."""
+        batches = self.validator.batches()
+        batch = next(batches, None)
+        batches.close()
+        return batch
 
-        Raises:
-            InputError: none of those that are there can be read.
-        """
-        found = self.manager.checkpoints[::-1]
-        for path in found:
-            try:
-                self.manager.checkpoint.restore(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, IndexError, ValueError, AssertionError) as error:
-                reason = str(error).splitlines()[0]
-                say("train", f"warning: {path} can not be read, passed over: {reason}")
+    def _no_longer_better(self) -> bool:
+        patience, rows = self.config.training.early_stopping, self.position.history
+        if not patience or self.position.best_gap is None:
+            return False
+        since = sum(row["step"] > self.position.best_step for row in rows)
+        if since < patience:
+            return False
+        say(
+            "train",
+            f"{self.model.name}: no better GAP than {self.position.best_gap:.4f} in {since} "
+            f"validations (training.early_stopping), ends after {self.steps_done:,} steps",
+        )
+        return True
+
+    def _take_weights(self) -> None:
+        self.validator.set_weights(self.model, self.train_step.averages)
+
+    def _load_delivered(self) -> None:
+        """Give the validator's twin the weights that are delivered."""
+        position = self.position
+        if self.config.training.deliver == "best" and position.best_step != self.steps_done:
+            best = self.checkpoints.best()
+            if best is None:
+                say("train", "warning: there is no best checkpoint, the last weights are delivered")
             else:
-                return True
-        if found:
-            raise InputError(
-                f"{self.folder}: none of its {len(found)} checkpoints can be read, expected one; "
-                "remove the folder to start over"
-            )
-        return False
+                self._assign(best)
+        self._take_weights()
+
+    # --- checkpoints ---
 
     def _save(self) -> None:
-        """Write a checkpoint; the ones before stay until it is whole."""
-        try:
-            self.manager.save()
-        except tf.errors.OpError as error:
-            # Without TensorFlow's names of the operation around it.
-            reason = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\]", "", str(error).splitlines()[0])
-            raise InputError(
-                f"{self.folder}: a checkpoint could not be written: {reason}"
-            ) from error
+        """Write a checkpoint of the weights as they are now; all workers come here at one step."""
+        self._saved = time.monotonic()
+        if self.distribution.is_chief:
+            tensors = {name: value.numpy() for name, value in self._state.items()}
+            position = dataclasses.asdict(self.position)
+            best = self.position.best_step == self.steps_done
+            self.checkpoints.save(self.steps_done, tensors, position, best)
 
-    def _rows(self) -> list[dict[str, float | None]]:
-        rows: list[dict[str, float | None]] = json.loads(self.history.numpy())
-        return rows
+    def _stop(self) -> None:
+        """End because of SIGTERM, when the checkpoint is on disk."""
+        self.checkpoints.wait()
+        say(
+            "train",
+            f"SIGTERM: saved after {self.steps_done:,} steps; started again, it goes on there",
+        )
+        raise SystemExit(EXIT_CODE)
+
+    def _restore(self) -> None:
+        found = self.checkpoints.newest(sweep=self.distribution.is_chief)
+        steps = self.distribution.gather(np.array([found.step if found else -1]))
+        if steps.min() != steps.max():
+            raise InputError(
+                f"{self.folder}: the workers found checkpoints of different steps there (by rank: "
+                f"{', '.join(map(str, steps))}), expected one folder that all of them share"
+            )
+        if found:
+            self._assign(found)
+            self.position = Position(**found.position)
+            place = f"goes on at epoch {self.position.epoch + 1}, step {self.position.step}"
+            words = "was trained already" if self.position.ended else place
+            say("train", f"{self.model.name}: {words}")
+        self._spread_random_states()
+
+    def _assign(self, found: Checkpoint) -> None:
+        missing = self._state.keys() ^ found.tensors.keys()
+        if missing:
+            raise InputError(
+                f"{found.path}: does not fit this model: {min(missing)} is in one only"
+            )
+        for name, variable in self._state.items():
+            if variable.shape != found.tensors[name].shape:
+                raise InputError(
+                    f"{found.path}: does not fit this model: {name} has shape "
+                    f"{found.tensors[name].shape} there, {tuple(variable.shape)} here"
+                )
+            variable.assign(found.tensors[name])
+
+    def _spread_random_states(self) -> None:
+        """Give each replica random numbers of its own; the first one's are in the checkpoint."""
+        if self.distribution.replicas == 1:
+            return
+
+        def spread() -> None:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            for state in self._random_states:
+                seed = tf.constant([_SEED_STEP, 0], state.value.dtype)
+                state.assign(state + seed * tf.cast(replica, seed.dtype))
+
+        self.distribution.strategy.run(spread)
+
+
+_SEED_STEP = 1_000_003
+"""Between the seeds of two replicas."""
+
+
+def _tensor_or_none(array: NDArray[Any] | None) -> Any:
+    return None if array is None else as_tensor(array)
+
+
+__all__ = ["LOGS", "Position", "Trained", "TrainingLoop"]

@@ -4,15 +4,17 @@ import re
 
 import pytest
 
-from pipeline.parameters import (
+from pipeline.parameters import CONFIGS, pipeline_parameters
+from pipeline.targets.local import local_target
+from pipeline.training_pipeline import build
+from trainer.config import FLAT, Config, run_config
+from trainer.configuration_file import (
     KNOWN,
+    configured,
     merged,
     parse_settings,
-    pipeline_parameters,
     read_configuration,
 )
-from pipeline.targets.local import ROOT, local_target
-from pipeline.training_pipeline import build
 from trainer.errors import InputError
 
 
@@ -34,11 +36,12 @@ def test_every_pipeline_parameter_is_described():
     assert all(len(value.description) > 10 for value in spec.values())
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "pipeline" / "configs").glob("*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_in_the_repository_is_right(path):
-    pipeline_parameters(read_configuration(path) | {"data_source": "some folder"})
+    parameters = pipeline_parameters(read_configuration(path) | {"data_source": "some folder"})
+    # The trainer's command reads the same file to the same end.
+    config = run_config(parameters["overrides"], **{name: parameters[name] for name in FLAT})
+    assert configured(Config(), path) == config
     assert path.read_text().startswith("# make pipeline-run")
 
 
@@ -87,19 +90,6 @@ def test_nothing_is_empty_text():
 def test_what_can_not_be_is_said(configuration, words):
     with pytest.raises(InputError, match=re.escape(words)):
         pipeline_parameters(configuration)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [("a: [", "expected YAML"), ("- 1", "expected parameters and their values, found [1]")],
-)
-def test_files_that_are_no_configuration(content, words, tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text(content)
-    with pytest.raises(InputError, match=re.escape(f"{path}: {words}")):
-        read_configuration(path)
-    with pytest.raises(InputError, match="no such configuration"):
-        read_configuration(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize(

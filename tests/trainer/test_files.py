@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 
 import pytest
 
@@ -126,8 +127,20 @@ def test_progress_says_the_last_line_and_keeps_quiet_between(capsys):
 def test_progress_estimates_what_is_left(capsys, monkeypatch):
     now = iter([0.0, 10.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    Progress("train", 100, "videos", done=20).advance(20)
+    Progress("train", 100, "videos", interval=5.0, done=20).advance(20)
     assert capsys.readouterr().out == "[train] 40/100 videos  2 videos/s  ETA 0:30\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "terminal", "seconds"),
+    [(None, True, 5), (None, False, 60), ("7.5", True, 7.5), ("7.5", False, 7.5), ("x", True, 5)],
+)
+def test_a_log_gets_a_line_a_minute(variable, terminal, seconds, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.delenv("PROGRESS_SECONDS", raising=False)
+    if variable:
+        monkeypatch.setenv("PROGRESS_SECONDS", variable)
+    assert Progress("train", 1, "videos").interval == seconds
 
 
 def test_durations():

@@ -33,18 +33,21 @@ class Head:
     bias: NDArray[np.floating]
     verticals: Verticals | None
 
-    def __call__(self, hidden: Any, kind: str | None = None) -> Any:
+    def __call__(self, hidden: Any, kind: str | None = None, prefix: str = "") -> Any:
         """Probabilities [B,C] of hidden [B,H]; with verticals a dict that has those too [B,V].
 
         Args:
             hidden: of the network.
             kind: of `model.classifier`; None: the configuration's.
+            prefix: of the layer's name, which is the same in every model of a configuration: its
+                weights are known by it.
         """
         kind = kind or self.config.classifier
+        name = f"{prefix}classifier"
         penalty = self.config.classifier_l2
         if kind == "moe":
             return MixtureOfExperts(
-                self.num_classes, self.config.num_mixtures, penalty, self.bias.tolist()
+                self.num_classes, self.config.num_mixtures, penalty, self.bias.tolist(), name=name
             )(hidden)
         if kind == "vertical_attention":
             assert self.verticals, "check_model has seen to it"
@@ -57,10 +60,11 @@ class Head:
                 self.config.vertical_attention_size,
                 penalty,
                 self.bias.tolist(),
+                name=name,
             )(hidden)
-        return keras.layers.Activation("sigmoid", dtype="float32")(self.logits(hidden))
+        return keras.layers.Activation("sigmoid", dtype="float32")(self.logits(hidden, name))
 
-    def logits(self, hidden: Any, name: str | None = None) -> Any:
+    def logits(self, hidden: Any, name: str) -> Any:
         """Logits [B,C] of the logistic classifier."""
         penalty = self.config.classifier_l2
         layer = keras.layers.Dense(

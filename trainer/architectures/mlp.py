@@ -28,12 +28,15 @@ def check(config: ModelConfig) -> None:
 
 def _build(config: ModelConfig, features: Any, mask: Any, head: Head) -> Any:
     outputs = []
-    for _ in range(config.branches):
+    for branch in range(config.branches):
+        prefix = f"branch_{branch}_" if config.branches > 1 else ""
         hidden = dropped_mean(config, features, mask)
-        hidden = keras.layers.Dense(config.hidden_size, use_bias=False)(hidden)
-        hidden = keras.layers.ReLU()(batch_norm(config)(hidden))
+        hidden = keras.layers.Dense(config.hidden_size, use_bias=False, name=f"{prefix}hidden")(
+            hidden
+        )
+        hidden = keras.layers.ReLU()(batch_norm(config, f"{prefix}hidden_norm")(hidden))
         hidden = keras.layers.Dropout(config.dropout)(hidden)
-        outputs.append(head(hidden))
+        outputs.append(head(hidden, prefix=prefix))
     return _average(outputs)
 
 

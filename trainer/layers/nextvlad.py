@@ -162,8 +162,16 @@ class NeXtVLAD(FrameAggregation, keras.layers.Layer):
         )
         return nextvlad_forms.fastest(shape, nextvlad_forms.device(), self.compute_dtype)
 
-    def _direct(self, inputs: Any, mask: Any, training: bool | None) -> Any:
-        """Σ_t Σ_g α a (x̃ − c) [B,K,F], the equations as they stand."""
+    def soft_assignment(
+        self, inputs: Any, mask: Any = None, training: bool | None = None
+    ) -> tuple[Any, Any]:
+        """α [B,T,G] and a [B,T,G,K] of frames [B,T,D], by the equations as they stand."""
+        attention, assignment, _ = self._assigned(inputs, mask, training)
+        shape = (-1, _frames(inputs), self.groups, self.cluster_size)
+        return attention, ops.reshape(assignment, shape)
+
+    def _assigned(self, inputs: Any, mask: Any, training: bool | None) -> tuple[Any, Any, Any]:
+        """α [B,T,G], 0 where no frame is; a [B,T·G,K]; x̃ [B,T,λD]."""
         expanded = ops.matmul(inputs, self._compute(self.expansion_kernel))
         expanded = expanded + self._compute(self.expansion_bias)
         attention = ops.matmul(expanded, self._compute(self.attention_kernel))
@@ -174,7 +182,13 @@ class NeXtVLAD(FrameAggregation, keras.layers.Layer):
         logits = self.cluster_norm(logits, mask=self._counted(mask), training=training)
         rows = _frames(inputs) * self.groups
         logits = ops.reshape(at_least_float32(logits), (-1, rows, self.cluster_size))
-        assignment = ops.softmax(logits, axis=-1) * ops.reshape(attention, (-1, rows, 1))
+        return attention, ops.softmax(logits, axis=-1), expanded
+
+    def _direct(self, inputs: Any, mask: Any, training: bool | None) -> Any:
+        """Σ_t Σ_g α a (x̃ − c) [B,K,F], the equations as they stand."""
+        attention, assignment, expanded = self._assigned(inputs, mask, training)
+        rows = _frames(inputs) * self.groups
+        assignment = assignment * ops.reshape(attention, (-1, rows, 1))
         descriptors = ops.reshape(expanded, (-1, rows, self.group_features))
         by_cluster = ops.transpose(self._compute(assignment), (0, 2, 1))
         mass = ops.sum(assignment, axis=1)[..., None]
