@@ -42,13 +42,16 @@ compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kube
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow" $(PYTEST)
 
-test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once
+test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once, workers
 	@$(PY) -m pytest -m slow $(PYTEST)
 
 benchmark: setup ## measure speed, memory and learning (half an hour, on a quiet machine)
 	@$(PY) -m benchmarks.train_step
 	@$(PY) -m benchmarks.layer_forms
 	@$(PY) -m benchmarks.memory
+	@$(PY) -m benchmarks.training_loop
+	@$(PY) -m benchmarks.input_pipeline
+	@$(PY) -m benchmarks.resume
 	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts

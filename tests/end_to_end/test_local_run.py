@@ -116,6 +116,7 @@ def test_a_model_that_is_not_blessed_ends_well_without_an_export(workplace):
     assert "Not exported" in (workplace.last() / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_changed_shard_reruns_what_reads_it(workplace, tiny_sample):
     first = workplace.run("--data", str(tiny_sample))
     assert workplace.ran(first.stdout)[0] == list(STEPS)
@@ -135,6 +136,7 @@ def copied_code(tmp_path):
     return code
 
 
+@pytest.mark.slow
 def test_an_edited_trainer_never_serves_the_old_model(tmp_path, copied_code):
     workplace = Workplace(tmp_path, copied_code)
     workplace.run()

@@ -93,6 +93,7 @@ def losses(inputs, name):
     return np.array([float(row["loss"]) for row in rows(inputs, name)])
 
 
+@pytest.mark.slow
 def test_the_curve_of_two_devices_and_of_two_workers_is_that_of_one(inputs):
     alone = start(inputs, "alone")
     (output,) = end(alone)
