@@ -24,8 +24,9 @@ import tensorflow as tf
 from benchmarks.synthetic import synthetic_manifest
 from benchmarks.timing import machine, time_in_turn
 from trainer import records, tensor_records
+from trainer.batches import as_tensor
 from trainer.config import DataConfig
-from trainer.input_pipeline import TrainingInput, as_tensor
+from trainer.input_pipeline import TrainingInput
 from trainer.manifest import Manifest
 
 

@@ -67,10 +67,11 @@ def build(target: Target) -> Any:
                 train/ and validate/.
             destination: Folder or gs:// prefix that outlives the run, for data that is made and
                 for what was verified; empty: inside the run.
-            model: nextvlad or mean_pooling (frame level), logistic, moe or mlp.
+            model: nextvlad, nextvlad_mixture, netvlad, dbof or mean_pooling (frame level only),
+                logistic, moe or mlp.
             epochs: Passes over the train split, at least 1.
             batch_size: Videos a step, at least 1.
-            learning_rate: Of Adam, above 0.
+            learning_rate: Of the optimiser, above 0.
             seed: Of initial weights, order of the data and dropout.
             min_gap: GAP@20 on validate, 0 to 1, below which the model is not exported.
             checkpoint_root: Folder or gs:// prefix that outlives the run; a training of the same

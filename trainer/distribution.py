@@ -1,4 +1,4 @@
-"""Devices and workers that train together: TF_CONFIG, TensorFlow's strategy, peers that are gone.
+"""Devices and workers that train together, and TensorFlow's strategy over them.
 
 What is said here of TensorFlow was measured with 2.21.0 on CPUs, two and three processes.
 """
@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import itertools
-import json
 import os
-import re
-import reprlib
 import signal
-import socket
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,144 +19,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.eager import context as tensorflow_context
 
+from trainer.cluster import JOBS, Cluster, read_cluster
 from trainer.config import TrainingConfig
 from trainer.errors import InputError
-from trainer.progress import say
-
-POLL_SECONDS, PROBE_SECONDS, SAY_SECONDS = 0.5, 1.0, 5.0
-"""Between two looks for the peers; for one of them to answer; until the wait is said."""
+from trainer.peers import lost_ranks, meet, peer_lost
 
 CONNECT_SECONDS = 120.0
 """For TensorFlow's servers to connect, once every worker has come."""
-
-_JOBS = ("chief", "worker")
-_LABEL = r"[A-Za-z0-9_-]{1,63}"
-_HOST = rf"\[[0-9A-Fa-f:.]+\]|(?:{_LABEL}\.)*{_LABEL}\.?"
-_ADDRESS = re.compile(rf"(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})")
-_REPR = reprlib.Repr()
-_REPR.maxstring = 80
-
-
-# --- TF_CONFIG ---
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """The workers of a job, two at least, and which of them this process is.
-
-    Attributes:
-        workers: `host:port` of each, in the order of their ranks: the chief, then the workers.
-        index: rank of this one.
-        has_chief: whether rank 0 has the task type chief; else all are of type worker.
-    """
-
-    workers: tuple[str, ...]
-    index: int
-    has_chief: bool
-
-    @property
-    def count(self) -> int:
-        return len(self.workers)
-
-    @property
-    def is_chief(self) -> bool:
-        return self.index == 0
-
-    @property
-    def peers(self) -> list[int]:
-        """Ranks of the other workers."""
-        return [rank for rank in range(self.count) if rank != self.index]
-
-    @property
-    def tasks(self) -> list[tuple[str, int]]:
-        """TensorFlow's task type and index of each worker."""
-        chief = int(self.has_chief)
-        return [("chief", 0)] * chief + [("worker", i) for i in range(self.count - chief)]
-
-    def names(self, ranks: Iterable[int]) -> str:
-        """For a message: `worker 1 at host:port, worker 2 at …`."""
-        return ", ".join(f"worker {rank} at {self.workers[rank]}" for rank in ranks)
-
-
-def read_cluster(text: str | None) -> Cluster | None:
-    """The cluster that TF_CONFIG describes, or None if this process is alone.
-
-    The form is TensorFlow's (`tf.distribute.cluster_resolver.TFConfigClusterResolver`):
-    `{"cluster": {"chief": ["host:port"], "worker": ["host:port", …]}, "task": {"type": "chief",
-    "index": 0}, …}`. Vertex AI sets it for every replica of a custom job, also for a lone one.
-
-    Args:
-        text: of the variable; None or empty: not set.
-
-    Raises:
-        InputError: no JSON, no cluster of chief and workers at `host:port` each, parameter servers
-            or evaluators, which this trainer does not have, or a task that is not of the cluster.
-    """
-    if not text or text.isspace():
-        return None
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"TF_CONFIG is {_REPR.repr(text)}, expected JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise _unfit("TF_CONFIG", content, "a JSON object")
-    jobs = _jobs(content.get("cluster"))
-    job, index = _task(content.get("task"), jobs)
-    chiefs = jobs.get("chief", [])
-    workers = (*chiefs, *jobs.get("worker", []))
-    if len(workers) == 1:
-        return None
-    rank = index + (len(chiefs) if job == "worker" else 0)
-    return Cluster(workers, rank, bool(chiefs))
-
-
-def _jobs(cluster: Any) -> dict[str, list[str]]:
-    """Addresses by task type, of those types that have some."""
-    if not isinstance(cluster, dict) or not any(cluster.values()):
-        raise _unfit("TF_CONFIG.cluster", cluster, "an object of the addresses of chief and worker")
-    jobs = {job: addresses for job, addresses in cluster.items() if addresses != []}
-    for job, addresses in jobs.items():
-        name = f"TF_CONFIG.cluster.{job}" if job in _JOBS else "TF_CONFIG.cluster"
-        if job not in _JOBS:
-            words = "chief and worker alone: there are no parameter servers or evaluators here"
-            raise _unfit(name, cluster, words)
-        if not isinstance(addresses, list):
-            raise _unfit(name, addresses, "a list of host:port")
-        for address in addresses:
-            if not _is_address(address):
-                raise _unfit(name, address, "host:port, with a port of 1 to 65535")
-    if len(jobs.get("chief", [])) > 1:
-        raise _unfit("TF_CONFIG.cluster.chief", jobs["chief"], "one address")
-    seen: set[str] = set()
-    for address in itertools.chain(*jobs.values()):
-        if address in seen:
-            raise InputError(f"TF_CONFIG.cluster has {address} twice, expected it once")
-        seen.add(address)
-    return jobs
-
-
-def _task(task: Any, jobs: dict[str, list[str]]) -> tuple[str, int]:
-    """Type and index of this task."""
-    if not isinstance(task, dict):
-        raise _unfit("TF_CONFIG.task", task, "an object of type and index")
-    job, index = task.get("type"), task.get("index")
-    if not isinstance(job, str) or job not in jobs:
-        raise _unfit("TF_CONFIG.task.type", job, f"{' or '.join(jobs)}, as the cluster has")
-    if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index):
-        index = int(index)
-    if type(index) is not int or not 0 <= index < len(jobs[job]):
-        words = f"a whole number of 0 to {len(jobs[job]) - 1}, as the cluster has of {job}"
-        raise _unfit("TF_CONFIG.task.index", index, words)
-    return job, index
-
-
-def _is_address(address: Any) -> bool:
-    found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
-    return found is not None and len(found["host"]) <= 253 and 1 <= int(found["port"]) <= 65535
-
-
-def _unfit(name: str, found: Any, expected: str) -> InputError:
-    return InputError(f"{name} is {_REPR.repr(found)}, expected {expected}")
 
 
 # --- The strategy ---
@@ -272,7 +135,7 @@ def connected(training: TrainingConfig) -> Iterator[Distribution]:
             f"training.strategy is 'single', expected auto or mirrored: TF_CONFIG names "
             f"{cluster.count} workers"
         )
-    _meet(cluster, training.peer_minutes)
+    meet(cluster, training.peer_minutes)
     distribution = Distribution(_connect(cluster), cluster)
     try:
         yield distribution
@@ -292,85 +155,6 @@ def _local_strategy(choice: str) -> Any:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-# --- Workers that do not come ---
-
-
-def _meet(cluster: Cluster, minutes: float) -> None:
-    """Return when each peer was there once: it listens at its address.
-
-    TensorFlow waits too when a strategy is made, but in C++ with Python's lock held: no thread of
-    ours can say or end anything, SIGTERM is swallowed, and ten minutes were not enough to see the
-    end of it. So nothing of it is started before everybody is there.
-
-    Raises:
-        InputError: peers that did not come in time, or this worker's port is taken.
-    """
-    start = time.monotonic()
-    missing, said = cluster.peers, False
-    with _listening(cluster):
-        while True:
-            missing = [rank for rank in missing if not _is_there(cluster.workers[rank])]
-            waited = time.monotonic() - start
-            left = 60 * minutes - waited
-            if not missing:
-                return
-            if left <= 0:
-                raise InputError(
-                    f"TF_CONFIG: {cluster.names(missing)} did not come within {minutes:g} minutes "
-                    "(training.peer_minutes)"
-                )
-            if waited > SAY_SECONDS and not said:
-                say("train", f"waits for the other workers: {cluster.names(missing)}")
-                said = True
-            time.sleep(min(POLL_SECONDS, left))
-
-
-@contextlib.contextmanager
-def _listening(cluster: Cluster) -> Iterator[None]:
-    """Be there for the peers until TensorFlow's server is, at the same port.
-
-    The system accepts up to `backlog` connections by itself; a peer looks until it saw this worker
-    once, and asks for no more.
-    """
-    _, port = _host_and_port(cluster.workers[cluster.index])
-    try:
-        server = _server(port, 2 * cluster.count + 16)
-    except OSError as error:
-        name = cluster.names([cluster.index])
-        words = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(
-            f"TF_CONFIG: this process is {name} and can not listen at that port: {words}"
-        ) from None
-    with server:
-        yield
-
-
-def _server(port: int, backlog: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
-            )
-        except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:  # the system knows IPv6, but it is off
-                raise
-    return socket.create_server(("", port), backlog=backlog)
-
-
-def _is_there(address: str) -> bool:
-    try:
-        with socket.create_connection(_host_and_port(address), PROBE_SECONDS) as connection:
-            # On one machine a connection may, by chance, come from the very port it goes to.
-            return bool(connection.getsockname() != connection.getpeername())
-    except OSError:
-        return False
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def _connect(cluster: Cluster) -> Any:
     """TensorFlow's strategy over the workers, who all have come.
 
@@ -385,7 +169,7 @@ def _connect(cluster: Cluster) -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        lost = _lost(error.message, cluster)
+        lost = lost_ranks(error.message, cluster)
         if lost is None:
             reason = error.message.splitlines()[0]
             raise InputError(f"TF_CONFIG: the workers can not be connected: {reason}") from error
@@ -406,7 +190,7 @@ def _bound_registration(cluster: Cluster) -> None:
     """
     options = tf.compat.v1.ConfigProto().experimental.coordination_config
     tasks = cluster.tasks
-    for job in _JOBS:
+    for job in JOBS:
         number = sum(one == job for one, _ in tasks)
         if number:
             options.coordinated_job_list.add(name=job, num_tasks=number)
@@ -426,54 +210,3 @@ def _take_back_sigterm() -> None:
         handler = signal.getsignal(signal.SIGTERM)
         if handler is not None:
             signal.signal(signal.SIGTERM, handler)
-
-
-# --- Workers that go away ---
-
-_TASK = r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)"
-_LISTED = re.compile(rf"(?:stopped sending heartbeats\)|timed out task names):\s+((?:{_TASK}\s*)+)")
-_REMOTE = re.compile(rf"remote target {_TASK}")
-_SERVICE = re.compile(r"coordination ?service", re.IGNORECASE)
-
-
-def peer_lost(error: BaseException, cluster: Cluster) -> str | None:
-    """One line about the workers that are gone, if that is what the error tells; else None.
-
-    A worker whose process ends takes the collective that is in flight with it: the others get a
-    `tf.errors.UnavailableError` within seconds, where the connection is closed, or else when it has
-    sent no heartbeat for 10 seconds, as one that was frozen or cut off. If that is the chief, who
-    runs the service of the heartbeats, it may also be a `tf.errors.DeadlineExceededError`. Every
-    collective after it fails with the same error; all else goes on to work. A worker that is alive
-    and stands still is waited for without an end.
-
-    The workers that are named may have ended because yet another one did.
-
-    Args:
-        error: of TensorFlow.
-        cluster: of this process.
-    """
-    lost = _lost(error.message, cluster) if isinstance(error, tf.errors.OpError) else None
-    if lost is None:
-        return None
-    names = cluster.names(lost) or "the connection to the other workers"
-    return (
-        f"{names} {'were' if len(lost) > 1 else 'was'} lost, which the logs there may explain: "
-        "start the job again, it goes on at its last checkpoint"
-    )
-
-
-def _lost(message: str, cluster: Cluster) -> list[int] | None:
-    """Ranks of the peers that TensorFlow's message blames; None: it is of something else."""
-    ranks = {task: rank for rank, task in enumerate(cluster.tasks)}
-    listed, remote = _LISTED.search(message), _REMOTE.search(message)
-    if listed:
-        found = re.findall(_TASK, listed[1])
-    elif remote:
-        # Of several, each was told by the one that is named after it.
-        found = [remote.groups()]
-    elif _SERVICE.search(message):
-        found = [cluster.tasks[0]]
-    else:
-        return None
-    blamed = {ranks.get((job, int(task))) for job, task in found} - {cluster.index, None}
-    return sorted(rank for rank in blamed if rank is not None)

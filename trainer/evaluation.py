@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer.batches import Batch, as_tensor
 from trainer.config import DataConfig
 from trainer.errors import InputError
 from trainer.files import read_json
-from trainer.input_pipeline import Batch, as_tensor, evaluation_batches
+from trainer.input_pipeline import evaluation_batches
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator
 from trainer.models import probabilities

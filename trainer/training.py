@@ -27,10 +27,10 @@ from trainer.files import atomic_directory, locked, read_json, write_json
 from trainer.input_pipeline import TrainingInput
 from trainer.manifest import Manifest, Shard
 from trainer.models import build_model, check_model
-from trainer.optimizer import check_optimizer
 from trainer.progress import say
 from trainer.source_digest import trainer_digest
-from trainer.training_log import LOGS, profiled
+from trainer.training_checks import check_replicas, check_training
+from trainer.training_log import LOGS
 from trainer.training_loop import Trained, TrainingLoop
 from trainer.validation import Validator
 from trainer.warm_start import start_warm, weights_digest
@@ -83,11 +83,11 @@ def train(
     if config.training.baseline:
         runs[BASELINE] = _baseline(config)
     verticals = manifest.read_vocabulary().vertical_indices()
-    _check(config, manifest, sum(shard.records for shard in train_shards))
+    check_training(config, manifest, sum(shard.records for shard in train_shards))
     for run in runs.values():
         check_model(run.model, manifest.level, verticals)
     with connected(config.training) as distribution:
-        _check_replicas(config, distribution)
+        check_replicas(config, distribution.replicas)
         facts = checkpoint_facts(config, manifest)
         folder = Path(checkpoint_root) / _digest(facts)
         trained: dict[str, Trained] = {}
@@ -239,53 +239,6 @@ def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
         "level": manifest.level,
         "num_classes": manifest.num_classes,
     }
-
-
-def _check(config: Config, manifest: Manifest, examples: int) -> None:
-    """What can be said before anything long is begun.
-
-    Raises:
-        InputError: parameters that do not fit the data, or each other.
-    """
-    training, data = config.training, config.data
-    check_optimizer(training)
-    profiled(training.profile_steps)
-    if examples < training.batch_size:
-        raise InputError(
-            f"training.batch_size is {training.batch_size}, expected at most the {examples} "
-            "records of the train split"
-        )
-    if manifest.level != records.VIDEO and training.mixup:
-        raise InputError(f"training.mixup is {training.mixup}, expected 0 for frame-level records")
-    if manifest.level == records.VIDEO and (data.segments or data.train_frames):
-        name = "segments" if data.segments else "train_frames"
-        raise InputError(
-            f"data.{name} is {getattr(data, name)}: video-level records have no frames, expected "
-            f"{getattr(type(data)(), name)}"
-        )
-    if data.segments and data.train_frames:
-        raise InputError(
-            f"data.train_frames is {data.train_frames}, expected 0 with data.segments: all "
-            f"{records.SEGMENT_FRAMES} frames of a segment are seen"
-        )
-    if not data.holdout_shards:
-        for name, value in (("early_stopping", 0), ("deliver", "last")):
-            if getattr(training, name) != value:
-                raise InputError(
-                    f"training.{name} is {getattr(training, name)!r}: it goes by the GAP on "
-                    "held-out shards, expected data.holdout_shards of at least 1"
-                )
-
-
-def _check_replicas(config: Config, distribution: Distribution) -> None:
-    training = config.training
-    parts = distribution.replicas * training.accumulation_steps
-    if training.batch_size % parts:
-        raise InputError(
-            f"training.batch_size is {training.batch_size}, expected a multiple of {parts}: "
-            f"{distribution.replicas} replicas, training.accumulation_steps "
-            f"{training.accumulation_steps}"
-        )
 
 
 def _say_size(

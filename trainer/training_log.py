@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.batches import Batch, as_tensor
 from trainer.errors import InputError
 from trainer.files import atomic_file
-from trainer.input_pipeline import Batch, as_tensor
 from trainer.layers import NeXtVLAD
 
 LOGS = "logs"

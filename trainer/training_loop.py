@@ -19,47 +19,22 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainer.checkpoints import Checkpoint, Checkpoints
+from trainer.batches import Batch, as_tensor
+from trainer.checkpoints import Checkpoints
 from trainer.config import Config
 from trainer.distribution import Distribution
 from trainer.errors import InputError
-from trainer.input_pipeline import Batch, TrainingInput, as_tensor
+from trainer.input_pipeline import TrainingInput
 from trainer.losses import make_loss
 from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
 from trainer.termination import EXIT_CODE, Termination, noticed
 from trainer.train_step import GRADIENT_NORM, LOSS, SAVE, STOP, TrainStep
-from trainer.training_log import LOGS, TrainingLog
+from trainer.training_log import TrainingLog
+from trainer.training_state import Position, TrainingState
 from trainer.validation import Validator
 
 _SCALARS_AN_EPOCH = 100
-
-
-@dataclasses.dataclass
-class Position:
-    """Where a training stands, but for its tensors.
-
-    Attributes:
-        epoch, step: the next step is this one of this epoch, both from 0.
-        loss_sum, loss_steps: since the last validation.
-        history: a row for each validation.
-        timings: a row for each validation, of what no two runs have alike.
-        best_gap: on the held-out shards; `best_step` updates had been made then.
-        seconds, waited: of training so far, validation not counted; of these, for input.
-        ended: whether nothing is left to do.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_steps: int = 0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    timings: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best_gap: float | None = None
-    best_step: int = -1
-    seconds: float = 0.0
-    waited: float = 0.0
-    ended: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +91,7 @@ class TrainingLoop:
         strategy = distribution.strategy if distribution.replicas > 1 else None
         self.train_step = TrainStep(model, optimizer, make_loss(training), training, strategy)
         self.checkpoints = Checkpoints(folder, facts, training.keep_checkpoints)
-        weights = {id(variable) for variable in model.weights}
-        self._random_states = [v for v in model.variables if id(v) not in weights]
-        # Keras numbers the names of generators and optimisers through the whole process.
-        variables = {
-            **{f"model/{weight.path}": weight for weight in model.weights},
-            **{f"random/{i:03}": state for i, state in enumerate(self._random_states)},
-            **{f"optimizer/{i:03}/{v.name}": v for i, v in enumerate(optimizer.variables)},
-        }
-        self._state = {name: variable.value for name, variable in variables.items()}
-        self._state |= {f"step/{name}": value for name, value in self.train_step.state.items()}
+        self._state = TrainingState(model, optimizer, self.train_step, distribution.strategy)
         every = [round(self.epoch_steps * (i + 1) / training.validations) for i in
                  range(training.validations)]  # fmt: skip
         self._validated_after = sorted({max(1, step) for step in every})
@@ -388,12 +354,14 @@ class TrainingLoop:
     def _load_delivered(self) -> None:
         """Give the validator's twin the weights that are delivered."""
         position = self.position
-        if self.config.training.deliver == "best" and position.best_step != self.steps_done:
+        wanted = self.config.training.deliver == "best" and position.best_step != self.steps_done
+        # The first worker delivers; others need not see what it has written by now.
+        if wanted and self.distribution.is_chief:
             best = self.checkpoints.best()
             if best is None:
                 say("train", "warning: there is no best checkpoint, the last weights are delivered")
             else:
-                self._assign(best)
+                self._state.assign(best)
         self._take_weights()
 
     # --- checkpoints ---
@@ -402,7 +370,7 @@ class TrainingLoop:
         """Write a checkpoint of the weights as they are now; all workers come here at one step."""
         self._saved = time.monotonic()
         if self.distribution.is_chief:
-            tensors = {name: value.numpy() for name, value in self._state.items()}
+            tensors = self._state.tensors()
             position = dataclasses.asdict(self.position)
             best = self.position.best_step == self.steps_done
             self.checkpoints.save(self.steps_done, tensors, position, best)
@@ -425,47 +393,13 @@ class TrainingLoop:
                 f"{', '.join(map(str, steps))}), expected one folder that all of them share"
             )
         if found:
-            self._assign(found)
+            self._state.assign(found)
             self.position = Position(**found.position)
             place = f"goes on at epoch {self.position.epoch + 1}, step {self.position.step}"
             words = "was trained already" if self.position.ended else place
             say("train", f"{self.model.name}: {words}")
-        self._spread_random_states()
-
-    def _assign(self, found: Checkpoint) -> None:
-        missing = self._state.keys() ^ found.tensors.keys()
-        if missing:
-            raise InputError(
-                f"{found.path}: does not fit this model: {min(missing)} is in one only"
-            )
-        for name, variable in self._state.items():
-            if variable.shape != found.tensors[name].shape:
-                raise InputError(
-                    f"{found.path}: does not fit this model: {name} has shape "
-                    f"{found.tensors[name].shape} there, {tuple(variable.shape)} here"
-                )
-            variable.assign(found.tensors[name])
-
-    def _spread_random_states(self) -> None:
-        """Give each replica random numbers of its own; the first one's are in the checkpoint."""
-        if self.distribution.replicas == 1:
-            return
-
-        def spread() -> None:
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            for state in self._random_states:
-                seed = tf.constant([_SEED_STEP, 0], state.value.dtype)
-                state.assign(state + seed * tf.cast(replica, seed.dtype))
-
-        self.distribution.strategy.run(spread)
-
-
-_SEED_STEP = 1_000_003
-"""Between the seeds of two replicas."""
+        self._state.spread_random_states()
 
 
 def _tensor_or_none(array: NDArray[Any] | None) -> Any:
     return None if array is None else as_tensor(array)
-
-
-__all__ = ["LOGS", "Position", "Trained", "TrainingLoop"]

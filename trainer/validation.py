@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.batches import Batch
 from trainer.config import DataConfig
 from trainer.distribution import Distribution
 from trainer.evaluation import predictor, scores_of
-from trainer.input_pipeline import Batch, evaluation_batches
+from trainer.input_pipeline import evaluation_batches
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator, average_precision
 

@@ -27,7 +27,7 @@ def train(
         model: Name of the network.
         epochs: Passes over the train split.
         batch_size: Videos a step.
-        learning_rate: Of Adam.
+        learning_rate: Of the optimiser.
         seed: Of initial weights, order of the data and dropout.
         checkpoint_root: Folder or gs:// prefix that outlives the run; empty: inside the artifact,
             so that an interrupted training starts over.

@@ -20,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import distribution
+from trainer.cluster import Cluster, read_cluster
 from trainer.config import Config, TrainingConfig
-from trainer.distribution import Cluster, Distribution, connected, peer_lost, read_cluster
+from trainer.distribution import Distribution, connected
 from trainer.errors import InputError, reported
+from trainer.peers import peer_lost
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE = Cluster(("a:1", "b:2", "c:3"), index=1, has_chief=True)

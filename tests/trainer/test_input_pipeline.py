@@ -22,16 +22,11 @@ from tests.trainer.shards import (
     write_shard,
 )
 from trainer import input_pipeline, records
+from trainer.batches import BatchBuilder, BatchMemory, as_tensor
 from trainer.config import DataConfig
 from trainer.errors import InputError
 from trainer.example_order import ExampleOrder
-from trainer.input_pipeline import (
-    BatchBuilder,
-    BatchMemory,
-    TrainingInput,
-    as_tensor,
-    evaluation_batches,
-)
+from trainer.input_pipeline import TrainingInput, evaluation_batches
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import frame_video, mean_video, record_of
 from trainer import records, tensor_records
+from trainer.batches import BatchBuilder
 from trainer.config import DataConfig
-from trainer.input_pipeline import BatchBuilder
 
 LABELS = st.lists(st.integers(0, 11), max_size=6)
 SEEDS = st.integers(0, 2**32 - 1)
