@@ -45,7 +45,7 @@ test: setup-dev lint ## set up, check the code and run the tests
 test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once, workers
 	@$(PY) -m pytest -m slow $(PYTEST)
 
-benchmark: setup ## measure speed, memory and learning (half an hour, on a quiet machine)
+benchmark: setup ## measure speed, memory and learning (forty minutes, on a quiet machine)
 	@$(PY) -m benchmarks.train_step
 	@$(PY) -m benchmarks.layer_forms
 	@$(PY) -m benchmarks.memory

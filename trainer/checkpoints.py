@@ -65,7 +65,7 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
         self.facts: dict[str, Any] = json.loads(json.dumps(facts))
         self._writer: threading.Thread | None = None
-        self._failure: InputError | None = None
+        self._failure: BaseException | None = None
         self._token = uuid.uuid4().hex
 
     def claim(self) -> None:
@@ -80,7 +80,11 @@ class Checkpoints:
 
     def path_of_newest(self) -> Path | None:
         """The marker of the newest checkpoint, without reading it."""
-        return max(self.folder.glob(_PATTERN), default=None)
+        return max(self._markers(), key=_order, default=None)
+
+    def _markers(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.folder.glob(_PATTERN), key=_order)
 
     def newest(self, sweep: bool = True) -> Checkpoint | None:
         """The newest whole checkpoint, None if there was never one.
@@ -94,14 +98,16 @@ class Checkpoints:
         """
         if sweep:
             self._sweep()
-        markers = sorted(self.folder.glob(_PATTERN), reverse=True)
-        for path in markers:
+        whole = 0
+        for path in reversed(self._markers()):
+            # A marker that is no JSON was not finished: it vouches for nothing.
+            whole += bool(_marker(path))
             checkpoint = self._read(path)
             if checkpoint:
                 return checkpoint
-        if markers:
+        if whole:
             raise InputError(
-                f"{self.folder}: none of its {len(markers)} checkpoints can be read, expected one; "
+                f"{self.folder}: none of its {whole} checkpoints can be read, expected one; "
                 "remove the folder to start over"
             )
         return None
@@ -109,7 +115,7 @@ class Checkpoints:
     def best(self) -> Checkpoint | None:
         """The checkpoint with the best GAP, if one was marked as such and can be read."""
         self.wait()
-        for path in sorted(self.folder.glob(_PATTERN), reverse=True):
+        for path in reversed(self._markers()):
             if _marker(path).get("best") and (found := self._read(path)):
                 return found
         return None
@@ -145,15 +151,19 @@ class Checkpoints:
         self._writer = threading.Thread(target=self._write_guarded, args=arguments, daemon=True)
         self._writer.start()
 
+    def join(self) -> None:
+        """Let what is being written be finished; an error of it is left to `wait`."""
+        if self._writer:
+            self._writer.join()
+            self._writer = None
+
     def wait(self) -> None:
         """Wait until what was saved is on disk.
 
         Raises:
             InputError: it could not be written.
         """
-        if self._writer:
-            self._writer.join()
-            self._writer = None
+        self.join()
         if self._failure:
             failure, self._failure = self._failure, None
             raise failure
@@ -162,16 +172,17 @@ class Checkpoints:
         try:
             with _reported(self.folder):
                 self._write(*arguments)
-        except InputError as failure:
+        except BaseException as failure:  # a thread has nobody above it to raise to
             self._failure = failure
 
     def _write(
         self, step: int, tensors: dict[str, NDArray[Any]], position: dict[str, Any], best: bool
     ) -> None:
-        marker = self.folder / f"checkpoint-{step:010}.json"
+        stem = f"checkpoint-{step:010}"
+        # A step that is saved again gets another name: nothing is written over.
+        again = len({path.stem for path in self.folder.glob(f"{stem}*")})
+        marker = self.folder / (f"{stem}-{again + 1:02}.json" if again else f"{stem}.json")
         archive = marker.with_suffix(".npz")
-        # A marker of an earlier attempt must not vouch for an archive that is being written.
-        marker.unlink(missing_ok=True)
         with atomic_file(archive) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **tensors)
             file.flush()
@@ -182,15 +193,19 @@ class Checkpoints:
             "step": step,
             "best": best,
             "bytes": archive.stat().st_size,
+            "tensors": sorted(tensors),
             "position": position,
             "facts": self.facts,
         }
         write_json(marker, content)
-        self._forget()
+        self._forget(marker)
 
-    def _forget(self) -> None:
-        """Remove what is older than the newest ones, but for the best."""
-        markers = sorted(self.folder.glob(_PATTERN))
+    def _forget(self, newest: Path) -> None:
+        """Remove what is older than the newest ones, but for the best.
+
+        Those beyond the newest were passed over when the training went on: they do not count.
+        """
+        markers = [path for path in self._markers() if _order(path) <= _order(newest)]
         best = [path for path in markers if _marker(path).get("best")]
         kept = {*markers[-self.keep :], *best[-1:]}
         for path in markers:
@@ -216,10 +231,13 @@ class Checkpoints:
             size = archive.stat().st_size
             if size != marker["bytes"]:
                 raise ValueError(f"{archive.name} has {size:,} bytes, expected {marker['bytes']:,}")
-            with np.load(archive, allow_pickle=False) as content:
+            # NumPy leaves a file open that it opened and can not read.
+            with archive.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 tensors = {name: content[name] for name in content.files}
+            if sorted(tensors) != marker["tensors"]:
+                raise ValueError(f"{archive.name} has not the tensors that were written")
             found = Checkpoint(path, marker["step"], marker["best"], marker["position"], tensors)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _UNREADABLE as error:
             say("train", f"warning: {path} can not be read, passed over: {error}")
             return None
         if difference := first_difference(marker["facts"], self.facts):
@@ -237,6 +255,17 @@ def first_difference(there: Any, here: Any, name: str = "") -> str:
                 return found
         return ""
     return "" if there == here else f"{name} is {there!r} there, {here!r} here"
+
+
+def _order(path: Path) -> str:
+    return path.stem
+
+
+_UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+    # What a zip archive says whose flags or versions are damaged.
+    RuntimeError, MemoryError,
+)  # fmt: skip
 
 
 def _marker(path: Path) -> dict[str, Any]:

@@ -118,8 +118,8 @@ class DataConfig:
     )
     corrupt_records: int = parameter(
         0,
-        "damaged records of the train split that are passed over, each with a warning; one more "
-        "stops the training (each worker counts its own)",
+        "damaged records of the shards trained on that are passed over, each with a warning; one "
+        "more stops the training (each worker counts its own, anew after each start)",
         minimum=0,
     )
     holdout_shards: int = parameter(

@@ -132,8 +132,10 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented, strictly valid JSON (no NaN), atomically."""
     text = json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n"
-    with atomic_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with atomic_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

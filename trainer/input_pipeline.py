@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import itertools
 import os
+import resource
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -110,9 +111,12 @@ class TrainingInput:
         self.order = ExampleOrder(
             [shard.records for shard in shards], seed, data.shuffle_shards, data.read_block
         )
+        # Half of what the system allows is left to everything else.
+        most_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self.reader = ShardReader(
-            shards, level, num_classes, data.corrupt_records, 2 * data.shuffle_shards + 2
-        )
+            shards, level, num_classes, data.corrupt_records,
+            min(2 * data.shuffle_shards + 2, most_open),
+        )  # fmt: skip
         self.builder = BatchBuilder(level, num_classes, data, seed)
         self._share = batch_size // workers
         self._first = worker * self._share

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.config import Config, parse_overrides
 from trainer.configuration_file import configured
 from trainer.errors import InputError, reported
-from trainer.files import read_json
+from trainer.files import local_path, read_json
 from trainer.flags import FlagParser, add_flags, flag_overrides
 from trainer.manifest import read_manifest
 from trainer.progress import say
@@ -88,11 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with reported():
         options = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
         config = configuration(options)
-        manifest = read_manifest(options.examples)
-        _, arrays = read_statistics(options.statistics, manifest.fingerprint)
+        manifest = read_manifest(local_path(options.examples))
+        _, arrays = read_statistics(local_path(options.statistics), manifest.fingerprint)
         priors = class_priors(manifest, arrays)
-        train(config, manifest, priors, options.checkpoints, options.output)
-        say("train", f"trained model written to {options.output}")
+        output = local_path(options.output)
+        train(config, manifest, priors, local_path(options.checkpoints), output)
+        if output.is_dir():  # of several workers the first one writes
+            say("train", f"trained model written to {options.output}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from trainer.manifest import Manifest, Shard
 from trainer.models import build_model, check_model
 from trainer.progress import say
 from trainer.source_digest import trainer_digest
+from trainer.termination import noticed
 from trainer.training_checks import check_replicas, check_training
 from trainer.training_log import LOGS
 from trainer.training_loop import Trained, TrainingLoop
@@ -42,10 +43,10 @@ DESCRIPTION = "description.json"
 """What the checkpoints of a folder are of."""
 
 WITHOUT_EFFECT = {
-    "data": ("readers", "prefetch"),
+    "data": ("readers", "prefetch", "corrupt_records"),
     "training": (
-        "checkpoint_minutes", "keep_checkpoints", "peer_minutes", "profile_steps", "strategy",
-        "warm_start",
+        "checkpoint_minutes", "keep_checkpoints", "deliver", "peer_minutes", "profile_steps",
+        "strategy", "warm_start",
     ),
 }  # fmt: skip
 """Parameters that change nothing in what is learned (of a warm start the weights count)."""
@@ -91,7 +92,9 @@ def train(
         facts = checkpoint_facts(config, manifest)
         folder = Path(checkpoint_root) / _digest(facts)
         trained: dict[str, Trained] = {}
-        with _workplace(folder, facts, output, distribution) as partial:
+        with _workplace(folder, facts, output, distribution) as partial, noticed() as termination:
+            # No worker looks for checkpoints before the first one holds their folder.
+            distribution.gather(np.zeros(1, np.int64))
             _say_size(config, train_shards, holdout, distribution)
             for file, run in runs.items():
                 name = Path(file).stem
@@ -99,7 +102,7 @@ def train(
                     run, manifest, priors if run.model.prior_bias else None, verticals,
                     (train_shards, holdout), folder / name, facts | {"run": name}, distribution,
                 )  # fmt: skip
-                trained[name] = loop.run()
+                trained[name] = loop.run(termination)
                 if partial:
                     _write_trained(partial, name, loop, trained[name])
             result = {
@@ -183,7 +186,7 @@ def _workplace(
         yield None
         return
     waiting = f"waits for another training of the same configuration in {folder}"
-    new = not folder.exists()
+    new = not (folder / DESCRIPTION).exists()
     with locked(folder, lambda: say("train", waiting)), atomic_directory(output) as partial:
         if new:
             _say_nearest(folder, facts)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ from trainer.batches import Batch, as_tensor
 from trainer.errors import InputError
 from trainer.files import atomic_file
 from trainer.layers import NeXtVLAD
+from trainer.progress import say
 
 LOGS = "logs"
 TRIAL, METRIC_FILE = "CLOUD_ML_TRIAL_ID", "CLOUD_ML_HP_METRIC_FILE"
@@ -42,9 +44,21 @@ class TrainingLog:
         self._profile = profiled(profile_steps) if enabled else None
         self._profiling = False
 
+    @contextlib.contextmanager
+    def _kept_going(self) -> Iterator[None]:
+        """A log that can not be written ends itself with a warning, and no training."""
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            if self.enabled:
+                reason = str(error).splitlines()[0]
+                say("train", f"warning: {self.folder}: no more is logged, it can not be: {reason}")
+            self.enabled = False
+            self._writer = tf.summary.create_noop_writer()
+
     def scalars(self, step: int, **values: float | None) -> None:
         """One point of each curve; None is left out."""
-        with self._writer.as_default(step):
+        with self._kept_going(), self._writer.as_default(step):
             for name, value in values.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
@@ -52,7 +66,8 @@ class TrainingLog:
     def validated(self, step: int, loss: float, gap: float | None) -> None:
         """The point that a tuning trial is judged by, and all events so far to the disk."""
         self.scalars(step, epoch_loss=loss, holdout_gap=gap)
-        self._writer.flush()
+        with self._kept_going():
+            self._writer.flush()
         if self.enabled and os.environ.get(TRIAL):
             report_trial(step, {"loss": loss} | ({} if gap is None else {"holdout_gap": gap}))
 
@@ -71,7 +86,7 @@ class TrainingLog:
         found = inputs(features, training=False)
         valid = np.arange(batch.features["rgb"].shape[1])
         mask = valid < batch.features["num_frames"][:_MOST, None]
-        with self._writer.as_default(step):
+        with self._kept_going(), self._writer.as_default(step):
             for layer, values in zip(layers, keras.tree.flatten(found), strict=True):
                 attention, assignment = layer.soft_assignment(values)
                 tf.summary.histogram(f"{layer.name}/attention", attention.numpy()[mask])
@@ -81,19 +96,22 @@ class TrainingLog:
     def at_step(self, step: int) -> None:
         """To be called before each step: starts and ends the profile."""
         if self._profile and step == self._profile[0]:
-            tf.profiler.experimental.start(str(self.folder))
-            self._profiling = True
+            with self._kept_going():
+                tf.profiler.experimental.start(str(self.folder))
+                self._profiling = True
         elif self._profiling and self._profile and step > self._profile[1]:
             self._stop_profile()
 
     def close(self) -> None:
         self._stop_profile()
-        self._writer.close()
+        with self._kept_going():
+            self._writer.close()
 
     def _stop_profile(self) -> None:
         if self._profiling:
-            tf.profiler.experimental.stop()
             self._profiling = False
+            with self._kept_going():
+                tf.profiler.experimental.stop()
 
 
 _MOST = 64

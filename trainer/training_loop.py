@@ -28,7 +28,7 @@ from trainer.input_pipeline import TrainingInput
 from trainer.losses import make_loss
 from trainer.optimizer import make_optimizer
 from trainer.progress import Progress, say
-from trainer.termination import EXIT_CODE, Termination, noticed
+from trainer.termination import EXIT_CODE, Termination
 from trainer.train_step import GRADIENT_NORM, LOSS, SAVE, STOP, TrainStep
 from trainer.training_log import TrainingLog
 from trainer.training_state import Position, TrainingState
@@ -96,22 +96,25 @@ class TrainingLoop:
                  range(training.validations)]  # fmt: skip
         self._validated_after = sorted({max(1, step) for step in every})
         self._unsettled: collections.deque[_Unsettled] = collections.deque()
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), -1
 
     @property
     def steps_done(self) -> int:
         """Updates of the weights so far."""
         return self.position.epoch * self.epoch_steps + self.position.step
 
-    def run(self) -> Trained:
+    def run(self, termination: Termination | None = None) -> Trained:
         """Train to the end; the validator's twin has the weights to deliver then.
+
+        Args:
+            termination: looked at between two steps.
 
         Raises:
             InputError: a bad record, a loss that is no number, checkpoints that can not be read or
                 written.
             SystemExit: SIGTERM came; a checkpoint was saved.
         """
-        training = self.config.training
+        training, termination = self.config.training, termination or Termination()
         self._restore()
         if self.distribution.is_chief:
             self.checkpoints.claim()
@@ -121,13 +124,13 @@ class TrainingLoop:
             "train", total, "videos", done=self.steps_done * training.batch_size
         )
         try:
-            with noticed() as termination:
-                while not self.position.ended:
-                    if self._is_due():
-                        self._validate(termination)
-                    else:
-                        self._train_until_validation(termination)
+            while not self.position.ended:
+                if self._is_due():
+                    self._validate(termination)
+                else:
+                    self._train_until_validation(termination)
         finally:
+            self.checkpoints.join()
             self._log.close()
         self._load_delivered()
         self.checkpoints.wait()
@@ -164,15 +167,21 @@ class TrainingLoop:
                 position.seconds += now - stamp
                 position.waited += waited
                 stamp = now
-                if told is not None and (told[SAVE] or told[STOP]):
-                    self._settle()
-                    self._save()
-                    if told[STOP]:
-                        self._stop()
+                if self._heed(told):
                     stamp = time.monotonic()
-            self._settle()
+            self._heed(self._settle())
         finally:
             batches.close()
+
+    def _heed(self, told: NDArray[np.float32] | None) -> bool:
+        """Save if a worker wants it, end if one was told to; whether anything was to do."""
+        if told is None or not (told[SAVE] or told[STOP]):
+            return False
+        self._settle()
+        self._save()
+        if told[STOP]:
+            self._stop()
+        return True
 
     def _signals(self, termination: Termination) -> list[float]:
         """What this worker wants: save, stop. All workers learn of it in the same step."""
@@ -283,6 +292,8 @@ class TrainingLoop:
     def _validate(self, termination: Termination) -> None:
         """Score the held-out shards, write down what was learned, go on to the next epoch."""
         position, training = self.position, self.config.training
+        if self.validator.shards and self._saved_step != self.steps_done:
+            self._save()  # a validation can take longer than the machine lives
         self._take_weights()
         started = time.monotonic()
         try:
@@ -324,7 +335,8 @@ class TrainingLoop:
             position.epoch, position.step = position.epoch + 1, 0
         position.ended = position.epoch == training.epochs or self._no_longer_better()
         self._save()
-        if termination.wanted and not position.ended and self.distribution.workers == 1:
+        wanted = self.distribution.gather(np.array([termination.wanted]))
+        if wanted.any() and not position.ended:
             self._stop()
 
     def _example_batch(self) -> Batch | None:
@@ -367,10 +379,22 @@ class TrainingLoop:
     # --- checkpoints ---
 
     def _save(self) -> None:
-        """Write a checkpoint of the weights as they are now; all workers come here at one step."""
-        self._saved = time.monotonic()
+        """Write a checkpoint of the weights as they are now; all workers come here at one step.
+
+        Raises:
+            InputError: one of them is no number: the update after a sound gradient was too large.
+        """
+        self._saved, self._saved_step = time.monotonic(), self.steps_done
         if self.distribution.is_chief:
             tensors = self._state.tensors()
+            for name, value in tensors.items():
+                if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    good = self.checkpoints.path_of_newest()
+                    raise InputError(
+                        f"training.learning_rate is {self.config.training.learning_rate}: after "
+                        f"{self.steps_done:,} steps {name} holds values that are no numbers, "
+                        f"expected a smaller rate. The last good checkpoint is {good or 'none'}"
+                    )
             position = dataclasses.asdict(self.position)
             best = self.position.best_step == self.steps_done
             self.checkpoints.save(self.steps_done, tensors, position, best)
@@ -395,6 +419,7 @@ class TrainingLoop:
         if found:
             self._state.assign(found)
             self.position = Position(**found.position)
+            self._saved_step = found.step
             place = f"goes on at epoch {self.position.epoch + 1}, step {self.position.step}"
             words = "was trained already" if self.position.ended else place
             say("train", f"{self.model.name}: {words}")

@@ -56,9 +56,9 @@ def start(inputs, name, *flags):
 
 def tensors(folder):
     """Every tensor of the last checkpoint, by name."""
-    newest = max(folder.glob("*/model/checkpoint-*.npz"))
+    newest = max(folder.glob("*/model/checkpoint-*.npz"), key=lambda path: path.stem)
     with np.load(newest) as content:
-        return newest.name, {name: content[name].tobytes() for name in content.files}
+        return newest.stem[:21], {name: content[name].tobytes() for name in content.files}
 
 
 @pytest.mark.slow

@@ -209,10 +209,60 @@ def test_a_bucket_gets_the_archive_first_and_the_marker_last(tmp_path, monkeypat
     assert same(store(tmp_path / "bucket").newest(), 3)
 
 
-def test_writing_over_a_step_again_is_safe(tmp_path, monkeypatch):
-    found = store(tmp_path)
-    save(found, 3)
+def test_a_step_that_is_saved_again_is_not_written_over(tmp_path):
+    """As after a validation: a kill in between must leave the one before."""
+    found = store(tmp_path, keep=1)
+    save(found, 4)
+    first = (tmp_path / "checkpoint-0000000004.npz").stat().st_ino
+    found.keep = 2
     save(found, 4, best=(4,))
-    save(found, 4, best=(4,))
-    assert same(found.newest(), 4)
+    assert (tmp_path / "checkpoint-0000000004.npz").stat().st_ino == first
+    assert found.newest().path.name == "checkpoint-0000000004-02.json"
     assert found.newest().best
+    save(found, 5, 6)
+    assert names(tmp_path, "*.npz") == [
+        f"checkpoint-{name}.npz" for name in ("0000000004-02", "0000000005", "0000000006")
+    ]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_going_on_behind_a_damaged_one_keeps_what_comes(keep, tmp_path):
+    save(store(tmp_path, keep=3), 190, 198, 200)
+    for step in (198, 200):
+        torn(tmp_path / f"checkpoint-{step:010}.npz")
+    again = store(tmp_path, keep=keep)
+    assert same(again.newest(), 190)
+    save(again, 191)
+    reader = Checkpoints(tmp_path, FACTS)
+    assert same(reader.newest(), 191)
+    save(again, 198, 201)
+    assert same(reader.newest(), 201)
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+    save(store(tmp_path), 3, 7)
+    archive = tmp_path / "checkpoint-0000000007.npz"
+    sound = archive.read_bytes()
+    rng = np.random.default_rng(3)
+    places = {*rng.integers(0, len(sound), 150).tolist(), *range(len(sound) - 300, len(sound))}
+    for place in places:
+        content = bytearray(sound)
+        content[place] ^= 1 << int(rng.integers(8))
+        archive.write_bytes(content)
+        found = store(tmp_path).newest(sweep=False)
+        assert same(found, found.step)
+
+
+def test_an_error_of_the_writer_is_never_lost(tmp_path, monkeypatch):
+    found = store(tmp_path)
+    monkeypatch.setattr(checkpoints.np, "savez", lambda *_, **__: 1 / 0)
+    found.save(7, tensors(7), {})
+    found.join()
+    with pytest.raises(ZeroDivisionError):
+        found.wait()
+
+
+def test_a_marker_that_was_not_finished_is_no_checkpoint(tmp_path, capsys):
+    (tmp_path / "checkpoint-0000000003.json").write_text('{"version": 1, "st')
+    assert store(tmp_path).newest() is None
+    assert "can not be read, passed over" in capsys.readouterr().out
