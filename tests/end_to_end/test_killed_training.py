@@ -68,9 +68,13 @@ def test_killed_again_and_again(inputs, capsys):
                            capture_output=True, text=True)  # fmt: skip
     moments = random.Random(17)
     places, saving = [], 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         process = start(inputs, "killed")
-        time.sleep(moments.uniform(4, 10))
+        if number % 2:  # wherever it is, on a slow machine while it still starts
+            time.sleep(moments.uniform(2, 9))
+        else:  # while it trains
+            next(line for line in process.stdout if "full batches" in line)
+            time.sleep(moments.uniform(1, 6))
         assert process.poll() is None, process.communicate()
         process.kill()
         output = process.communicate()[0]
@@ -84,7 +88,7 @@ def test_killed_again_and_again(inputs, capsys):
     assert "goes on at" in last.stdout
     assert "goes on at" not in whole.stdout
     # It was killed at many places, not at one again and again.
-    assert len(set(places)) > KILLS / 2
+    assert len(set(places)) > KILLS / 4
     with capsys.disabled():
         print(f"\n{KILLS} kills, {saving} of them while a checkpoint was written; it went on at:")
         print("\n".join(place.partition(": ")[2] for place in places))
