@@ -41,7 +41,10 @@ def with_tensorflow(paths: list[str], batch: int, frames: int, batched: bool) ->
 
     def parse(serialized: Any) -> Any:
         parsed = tensor_records.parse_frame_batch(serialized, frames)
-        labels = tensor_records.multi_hot(parsed["labels"], records.NUM_CLASSES)
+        indices = parsed["labels"]
+        places = tf.stack([indices.value_rowids(), indices.flat_values], axis=1)
+        shape = tf.stack([indices.nrows(), tf.constant(records.NUM_CLASSES, tf.int64)])
+        labels = tf.scatter_nd(places, tf.ones_like(indices.flat_values, tf.float32), shape)
         return parsed["rgb"], parsed["audio"], parsed["num_frames"], labels
 
     def parse_one(serialized: Any) -> Any:

@@ -74,6 +74,7 @@ __all__ = [
     "dequantise",
     "encode",
     "parse",
+    "parse_checked",
     "quantise",
     "read_records",
     "read_videos",
@@ -241,6 +242,22 @@ def check_labels(record: Record, labels: NDArray[np.int64], num_classes: int) ->
         raise record.error(f"label {wrong[0]} is out of range, expected 0 to {num_classes - 1:,}")
 
 
+def parse_checked(record: Record, level: Level, num_classes: int) -> VideoRecord:
+    """`parse`, of a record that must be of a level and have labels of 0 … num_classes − 1.
+
+    Raises:
+        InputError: it can not be read, or is not so; the message names the file, the record and its
+            offset.
+    """
+    video = parse(record)
+    if video.level != level:
+        raise record.error(f"is {video.level}-level, expected {level}-level")
+    check_labels(record, video.labels, num_classes)
+    if video.segments:
+        check_labels(record, video.segments.labels, num_classes)
+    return video
+
+
 def read_videos(
     path: str | os.PathLike[str], level: Level, num_classes: int
 ) -> Iterator[VideoRecord]:
@@ -251,13 +268,7 @@ def read_videos(
             is not in 0 … num_classes − 1; the message names the file, the record and its offset.
     """
     for record in read_records(path):
-        video = parse(record)
-        if video.level != level:
-            raise record.error(f"is {video.level}-level, expected {level}-level")
-        check_labels(record, video.labels, num_classes)
-        if video.segments:
-            check_labels(record, video.segments.labels, num_classes)
-        yield video
+        yield parse_checked(record, level, num_classes)
 
 
 def _values(  # type: ignore[no-untyped-def]

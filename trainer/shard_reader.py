@@ -94,21 +94,12 @@ class ShardReader:
                     opened.file.fileno(), opened.index, start + done,
                     min(count - done, len(opened.index) - start - done),
                 ):  # fmt: skip
-                    yield self._parsed(record)
+                    yield records.parse_checked(record, self.level, self.num_classes)
                     done += 1
             except InputError as error:
                 self._tolerate(shard, start + done, error)
                 yield self._replacement(shard, start + done, error)
                 done += 1
-
-    def _parsed(self, record: tfrecord.Record) -> records.VideoRecord:
-        video = records.parse(record)
-        if video.level != self.level:
-            raise record.error(f"is {video.level}-level, expected {self.level}-level")
-        records.check_labels(record, video.labels, self.num_classes)
-        if video.segments:
-            records.check_labels(record, video.segments.labels, self.num_classes)
-        return video
 
     def _opened(self, shard: int) -> _OpenShard:
         with self._lock:
@@ -161,7 +152,7 @@ class ShardReader:
                 opened = self._opened(shard)
                 if other < len(opened.index):
                     block = tfrecord.read_block(opened.file.fileno(), opened.index, other, 1)
-                    return self._parsed(next(block))
+                    return records.parse_checked(next(block), self.level, self.num_classes)
             except InputError as wrong:
                 self._tolerate(shard, other, wrong)
         raise error

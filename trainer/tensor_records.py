@@ -78,29 +78,6 @@ def parse_video_batch(serialized: Any) -> Batch:
     }
 
 
-def multi_hot(labels: Any, num_classes: int) -> Any:
-    """float32 [B,C] of ragged class indices.
-
-    Raises:
-        tf.errors.InvalidArgumentError: an index is out of range.
-    """
-    bound = tf.cast(num_classes, tf.int64)
-    message = "a label is out of range"
-    with tf.control_dependencies(
-        [
-            tf.debugging.assert_non_negative(labels.flat_values, message),
-            tf.debugging.assert_less(labels.flat_values, bound, message),
-        ]
-    ):
-        rows = labels.value_rowids()
-    indices = tf.stack([rows, labels.flat_values], axis=1)
-    shape = tf.stack([labels.nrows(), bound])
-    counts = tf.scatter_nd(indices, tf.ones_like(labels.flat_values, tf.float32), shape)
-    dense = tf.minimum(counts, 1.0)  # A record may name a class twice.
-    dense.set_shape([None, num_classes])
-    return dense
-
-
 def _context_features() -> dict[str, Any]:
     ids = {key: tf.io.FixedLenFeature([], tf.string, "") for key in records.ID_KEYS}
     return ids | {records.LABELS_KEY: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)}

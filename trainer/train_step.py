@@ -72,7 +72,10 @@ class TrainStep:
         on_gpu = bool(tf.config.list_logical_devices("GPU"))
         compile_all = training.jit == "on" or (training.jit == "auto" and on_gpu and alone)
         compile_update = (
-            training.jit == "auto" and alone and model.count_params() >= COMPILED_UPDATE
+            training.jit == "auto"
+            and not compile_all
+            and alone
+            and model.count_params() >= COMPILED_UPDATE
         )
         with self.strategy.scope():
             self.averages = [

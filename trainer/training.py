@@ -43,7 +43,7 @@ DESCRIPTION = "description.json"
 """What the checkpoints of a folder are of."""
 
 WITHOUT_EFFECT = {
-    "data": ("readers", "prefetch", "corrupt_records"),
+    "data": ("readers", "prefetch", "corrupt_records", "num_classes"),
     "training": (
         "checkpoint_minutes", "keep_checkpoints", "deliver", "peer_minutes", "profile_steps",
         "strategy", "warm_start",
@@ -199,9 +199,10 @@ def _say_nearest(folder: Path, facts: dict[str, Any]) -> None:
     others = [path for path in folder.parent.glob(f"*/{DESCRIPTION}") if path.parent != folder]
     if others:
         newest = max(others, key=lambda path: path.stat().st_mtime)
-        difference = first_difference(read_json(newest), json.loads(json.dumps(facts)))
-        say("train", f"starts anew: the checkpoints in {newest.parent} are of another training, "
-            f"whose {difference}")  # fmt: skip
+        with contextlib.suppress(InputError):  # a damaged one of another training is not this one's
+            difference = first_difference(read_json(newest), json.loads(json.dumps(facts)))
+            say("train", f"starts anew: the checkpoints in {newest.parent} are of another "
+                f"training, whose {difference}")  # fmt: skip
 
 
 def _write_trained(folder: Path, name: str, loop: TrainingLoop, trained: Trained) -> None:

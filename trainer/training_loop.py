@@ -234,7 +234,7 @@ class TrainingLoop:
             )
 
     def _diverged(self, done: _Unsettled, loss: float, norm: float) -> InputError:
-        self.checkpoints.wait()
+        self.checkpoints.join()
         good = self.checkpoints.path_of_newest()
         shards = ", ".join(self.input.shards_of(done.epoch, done.step))
         return InputError(
@@ -300,8 +300,7 @@ class TrainingLoop:
             # One worker can not leave the others alone with the sum over all.
             alone = self.distribution.workers == 1
             gap = self.validator.gap(lambda: alone and termination.wanted)
-        except InterruptedError:
-            self._save()
+        except InterruptedError:  # the checkpoint of before the validation is the same place
             self._stop()
         loss = position.loss_sum / max(1, position.loss_steps)
         step = self.steps_done
