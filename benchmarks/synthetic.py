@@ -14,26 +14,29 @@ from trainer.manifest import Manifest, Shard
 def synthetic_manifest(
     folder: Path, shards: int, videos: int, frames: int, num_classes: int = records.NUM_CLASSES
 ) -> Manifest:
-    """A train split of random frame-level records.
+    """A train split of random records.
 
     Args:
         folder: to write the shards into.
         shards: files.
         videos: records of each.
-        frames: of each record.
+        frames: of each record; 0: video level.
         num_classes: C; each record has three labels.
     """
     rng = np.random.default_rng(0)
 
     def payloads(shard: int) -> Iterator[bytes]:
         for video in range(videos):
-            codes = rng.integers(0, 256, (frames, records.FEATURE_SIZE), np.uint8)
+            if frames:
+                codes = rng.integers(0, 256, (frames, records.FEATURE_SIZE), np.uint8)
+            else:
+                codes = rng.uniform(-1.9, 2, records.FEATURE_SIZE).astype(np.float32)
             yield records.encode(
                 records.VideoRecord(
                     f"{shard:x}-{video}",
                     rng.choice(num_classes, 3, replace=False).astype(np.int64),
-                    codes[:, : records.RGB_SIZE],
-                    codes[:, records.RGB_SIZE :],
+                    codes[..., : records.RGB_SIZE],
+                    codes[..., records.RGB_SIZE :],
                 )
             )
 
@@ -42,4 +45,5 @@ def synthetic_manifest(
         path = folder / f"train{shard:04}.tfrecord"
         count = records.write_records(path, payloads(shard))
         found.append(Shard("train", str(path), path.stat().st_size, "", count))
-    return Manifest("synthetic", records.FRAME, num_classes, tuple(found))
+    level = records.FRAME if frames else records.VIDEO
+    return Manifest("synthetic", level, num_classes, tuple(found))

@@ -45,7 +45,7 @@ class Rounds:
         loop._log = TrainingLog(loop.folder)
         loop._progress = type("Quiet", (), {"advance": lambda *_: None})()
         batch = next(loop.input.batches(0, range(1)))
-        self._arguments = (*loop._distributed(batch), tf.zeros(2))
+        self._arguments = (*loop.feed.arguments(batch, 0, 0), tf.zeros(2))
 
     def bare(self) -> float:
         """Seconds of the round's steps on a batch that is there."""

@@ -98,7 +98,7 @@ def final_table(run: Run) -> str:
 def write_report(run: Run) -> None:
     """Write `report.html` and `summary.json` into the run's folder."""
     manifest, evaluation = run.manifest(), run.evaluation()
-    summary, arrays = read_statistics(run.artifacts["example_statistics"], manifest.fingerprint)
+    statistics = read_statistics(run.artifacts["example_statistics"], manifest.fingerprint)
     classes = read_classes(run.artifacts["evaluation"])
     sections = [
         _overview(run),
@@ -106,7 +106,7 @@ def write_report(run: Run) -> None:
         _training(run),
         evaluation_section(evaluation, classes),
         _predictions(run),
-        statistics_section(manifest, summary, arrays),
+        statistics_section(manifest, statistics),
         _export(run),
         _parameters(run),
     ]

@@ -89,6 +89,7 @@ def build(target: Target) -> Any:
             statistics(
                 examples=examples,
                 data_fingerprint=fingerprint,
+                statistics_parameters=data.outputs["statistics_parameters"],
                 beam_pipeline_args=list(target.beam_pipeline_args),
             )
         )

@@ -69,6 +69,12 @@ def manifest(tiny_sample, tiny_config, tmp_path):
 
 
 @pytest.fixture
+def priors(tiny_config):
+    """Share of the videos that have each class, made up."""
+    return np.full(tiny_config.sample.num_classes, 0.1)
+
+
+@pytest.fixture
 def real_data():
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real YouTube-8M records at {REAL_DATA}")

@@ -321,6 +321,55 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class StatisticsConfig:
+    """What the pass over the data computes, and what of it stops a run.
+
+    Of a distance counts what chance does not explain (`trainer.statistics.drift`).
+    """
+
+    corrupt_share: float = parameter(
+        0.0, "share of the records that may be bad, each is named and left out", minimum=0,
+        maximum=1,
+    )  # fmt: skip
+    covariance: bool = parameter(
+        False, "covariance and principal components of rgb and audio (milliseconds a video)"
+    )
+    schema: str = parameter(
+        "", "file of what the data is expected to be, as an earlier run's schema.yaml; empty: "
+        "what holds of YouTube-8M"
+    )  # fmt: skip
+    baseline: str = parameter("", "folder of an earlier run's statistics to compare with")
+    split_drift_warning: float = parameter(
+        0.1, "Kolmogorov–Smirnov distance of a feature dimension, validate against train",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    split_drift_error: float = parameter(
+        0.5, "the same, above which the run stops", minimum=0, maximum=1
+    )
+    split_label_drift_warning: float = parameter(
+        0.05, "difference of the share of videos with a class, validate against train",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    split_label_drift_error: float = parameter(
+        0.3, "the same, above which the run stops", minimum=0, maximum=1
+    )
+    run_drift_warning: float = parameter(
+        0.1, "Kolmogorov–Smirnov distance of a feature dimension, against the earlier run",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    run_drift_error: float = parameter(
+        0.3, "the same, above which the run stops", minimum=0, maximum=1
+    )
+    run_label_drift_warning: float = parameter(
+        0.05, "difference of the share of videos with a class, against the earlier run",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    run_label_drift_error: float = parameter(
+        0.3, "the same, above which the run stops", minimum=0, maximum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How a trained model is scored."""
 
@@ -343,6 +392,7 @@ class Config:
 
     sample: SampleConfig = SampleConfig()
     data: DataConfig = DataConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -385,6 +435,12 @@ def parse_overrides(text: str) -> dict[str, Any]:
     if not isinstance(overrides, dict):
         raise InputError(f"overrides: expected a JSON object of sections, found {text!r}")
     return overrides
+
+
+def section_overrides(overrides: str, section: str) -> str:
+    """Those of one section, in JSON whose text is the same for the same values."""
+    values = parse_overrides(overrides).get(section)
+    return json.dumps({section: values} if values else {}, sort_keys=True)
 
 
 def run_config(overrides: str, **flat: Any) -> Config:

@@ -59,9 +59,9 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=30)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser the flags of `SECTIONS`, a group each; none has a default of its own."""
-    for section in SECTIONS:
+def add_flags(parser: argparse.ArgumentParser, sections: Sequence[str] = SECTIONS) -> None:
+    """Give the parser the flags of sections, a group each; none has a default of its own."""
+    for section in sections:
         current = getattr(Config(), section)
         group = parser.add_argument_group(
             section, f"{type(current).__doc__} Each is also --{section}.NAME."
@@ -69,7 +69,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         kinds = typing.get_type_hints(type(current))
         for field in dataclasses.fields(current):
             full = f"{section}.{field.name}"
-            plain = _plain_names(section, field.name)
+            plain = _plain_names(section, field.name, sections)
             # The full name follows from the plain one where that is the field's.
             hidden = plain == [field.name]
             kind = kinds[field.name]
@@ -116,11 +116,11 @@ def _value(text: str, kind: type[Any]) -> Any:
     return int(number) if kind is int and number.is_integer() else number
 
 
-def _plain_names(section: str, field: str) -> list[str]:
+def _plain_names(section: str, field: str, sections: Sequence[str]) -> list[str]:
     """Names without the section: those in `FLAT`, and the field's if no other parameter has it."""
     flat = [name for name, place in FLAT.items() if place == (section, field)]
     counts = collections.Counter(
-        one.name for each in SECTIONS for one in dataclasses.fields(getattr(Config(), each))
+        one.name for each in sections for one in dataclasses.fields(getattr(Config(), each))
     )
     return flat + ([field] if counts[field] == 1 and field not in FLAT else [])
 

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from trainer import record_layout
+from trainer.errors import InputError
 from trainer.example_proto import Example, SequenceExample
 from trainer.record_format import (
     AUDIO_KEY,
@@ -73,11 +74,13 @@ __all__ = [
     "check_labels",
     "dequantise",
     "encode",
+    "id_text",
     "parse",
     "parse_checked",
     "quantise",
     "read_records",
     "read_videos",
+    "values_if_not_finite",
     "write_records",
 ]
 
@@ -181,7 +184,12 @@ _NO_INTEGERS = (record_layout.INT64, 0, 0)
 
 
 def _video_id(ids: Sequence[bytes | None]) -> str:
-    return next(filter(None, ids), b"").decode("utf-8", "backslashreplace")
+    return id_text(next(filter(None, ids), b""))
+
+
+def id_text(stored: bytes) -> str:
+    """The id of a video as text, undecodable bytes escaped."""
+    return stored.decode("utf-8", "backslashreplace")
 
 
 def parse_message(record: Record) -> VideoRecord:
@@ -203,6 +211,23 @@ def parse_message(record: Record) -> VideoRecord:
     audio_codes = _frame_feature(record, lists, AUDIO_KEY, AUDIO_SIZE)
     segments = _segments(record, context)
     return VideoRecord(_video_id(ids), labels, rgb_codes, audio_codes, segments)
+
+
+def values_if_not_finite(record: Record) -> NDArray[np.float32] | None:
+    """float32 [1152] of a video-level record that `parse` refuses for values that are no numbers.
+
+    None for one with anything else the matter.
+    """
+    try:
+        context = SequenceExample.FromString(record.payload).context.feature
+        values = [
+            _values(record, context, key, "float_list", size)
+            for key, size in ((MEAN_RGB_KEY, RGB_SIZE), (MEAN_AUDIO_KEY, AUDIO_SIZE))
+        ]
+    except (DecodeError, InputError):
+        return None
+    joined = np.concatenate([np.array(one, np.float32) for one in values])
+    return None if len(joined) != FEATURE_SIZE or np.isfinite(joined).all() else joined
 
 
 def _segments(record: Record, context) -> Segments | None:  # type: ignore[no-untyped-def]

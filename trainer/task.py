@@ -89,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
         config = configuration(options)
         manifest = read_manifest(local_path(options.examples))
-        _, arrays = read_statistics(local_path(options.statistics), manifest.fingerprint)
-        priors = class_priors(manifest, arrays)
+        statistics = read_statistics(local_path(options.statistics), manifest.fingerprint)
+        priors = class_priors(manifest, statistics.arrays)
         output = local_path(options.output)
         train(config, manifest, priors, local_path(options.checkpoints), output)
         if output.is_dir():  # of several workers the first one writes

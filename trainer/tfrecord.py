@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import google_crc32c
 import numpy as np
@@ -22,9 +23,11 @@ _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 FRAME_BYTES = _HEADER.size + _CRC.size
 """What the framing adds to a payload."""
+_READ_AHEAD = 1 << 18
+_KNOWN_HEADERS = 4096
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Record:
     """The bytes of one record and where they stand."""
 
@@ -120,9 +123,7 @@ def read_block(descriptor: int, index: Index, start: int, count: int) -> Iterato
         if len(payload) != end - begin:
             raise record.error("the file has become shorter: cut off")
         if index.checksums[start + i] != _masked_crc32c(payload):
-            raise record.error(
-                f"the checksum of its {len(payload):,} bytes does not match: damaged"
-            )
+            raise record.error(_mismatch(payload))
         yield record
 
 
@@ -145,10 +146,132 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
             body = file.read(length + _CRC.size)
             record = Record(name, index, offset, body[:length])
             if _CRC.unpack_from(body, length)[0] != _masked_crc32c(record.payload):
-                raise _damaged(record)
+                raise record.error(_mismatch(record.payload))
             yield record
             index += 1
             offset += length + FRAME_BYTES
+
+
+class ByteSource(Protocol):
+    """A file to read on and on: of this machine, or of a bucket through Beam."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What a file has in place of records.
+
+    Attributes:
+        record: number of the first that is lost.
+        offset: of its first byte.
+        reason: what was found and expected.
+        whole_rest: whether no record after it can be found either.
+    """
+
+    record: int
+    offset: int
+    reason: str
+    whole_rest: bool
+
+
+def scan_records(
+    file: ByteSource,
+    name: str,
+    size: int,
+    first: int = 0,
+    offset: int = 0,
+    end: int | None = None,
+) -> Iterator[Record | Damage]:
+    """Every record of a file that can be read, and what can not: it goes on after a damaged one.
+
+    Each byte is read once. Records of some size are read into the memory that they stay in, small
+    ones many at a time.
+
+    Args:
+        file: stands at `offset`, where record `first` starts.
+        name: of the file, for messages.
+        size: of the whole file in bytes.
+        first, offset: where to start.
+        end: the byte to stop at, where a record ends; None: at the end of the file.
+    """
+    source = _Buffered(file)
+    index, end = first, size if end is None else min(end, size)
+    if size == 0:
+        yield Damage(0, 0, "is empty; expected a TFRecord file with records", whole_rest=True)
+    known: dict[bytes, int] = {}  # lengths by headers that were found sound
+    while offset < end:
+        # A small record that is in memory as a whole.
+        data, at = source.data, source.at
+        length = known.get(data[at : at + _HEADER.size], -1)
+        stop = at + _HEADER.size + length
+        if length >= 0 and stop + _CRC.size <= len(data):
+            payload = data[at + _HEADER.size : stop]
+            if _CRC.unpack_from(data, stop)[0] == _masked_crc32c(payload):
+                yield Record(name, index, offset, payload)
+            else:
+                yield Damage(index, offset, _mismatch(payload), whole_rest=False)
+            source.at = stop + _CRC.size
+            index += 1
+            offset += length + FRAME_BYTES
+            continue
+        header = source.take(_HEADER.size)
+        try:
+            length = _checked_length(name, header, index, offset, size)
+        except InputError as error:
+            reason = str(error).removeprefix(f"{name}: ").partition("): ")
+            yield Damage(index, offset, reason[2] or reason[0], whole_rest=True)
+            return
+        if len(known) < _KNOWN_HEADERS:
+            known[header] = length
+        payload = source.take(length)
+        checksum = source.take(_CRC.size)
+        if len(checksum) < _CRC.size:
+            yield Damage(index, offset, "the file has become shorter: cut off", whole_rest=True)
+            return
+        if _CRC.unpack(checksum)[0] != _masked_crc32c(payload):
+            yield Damage(index, offset, _mismatch(payload), whole_rest=False)
+        else:
+            yield Record(name, index, offset, payload)
+        index += 1
+        offset += length + FRAME_BYTES
+
+
+class _Buffered:
+    """Reads small pieces of a source in large ones, and large pieces without a copy."""
+
+    def __init__(self, file: ByteSource) -> None:
+        self._file, self._large = file, True
+        self.data, self.at = b"", 0
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes; fewer at the end of the file."""
+        at = self.at
+        if at + count <= len(self.data):
+            self.at = at + count
+            return self.data[at : at + count]
+        rest = self.data[at:]
+        # After a large record only the next one's header is read ahead of it.
+        if count > _READ_AHEAD // 4:
+            self._large = True
+            self.data, self.at = b"", 0
+            return rest + self._read(count - len(rest)) if rest else self._read(count)
+        ahead = FRAME_BYTES if self._large and count <= FRAME_BYTES else _READ_AHEAD
+        self._large = False
+        self.data = rest + self._read(max(ahead, count) - len(rest))
+        self.at = min(count, len(self.data))
+        return self.data[: self.at]
+
+    def _read(self, count: int) -> bytes:
+        """Of the file; it may give less at a time than it has."""
+        parts: list[bytes] = []
+        while count > 0:
+            part = self._file.read(count)
+            if not part:
+                break
+            parts.append(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def write_records(path: str | os.PathLike[str], payloads: Iterable[bytes]) -> int:
@@ -175,18 +298,18 @@ def open_file(name: str) -> int:
     return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _damaged(record: Record) -> InputError:
-    size = len(record.payload)
-    return record.error(f"the checksum of its {size:,} bytes does not match: damaged")
+def _mismatch(payload: bytes) -> str:
+    return f"the checksum of its {len(payload):,} bytes does not match: damaged"
 
 
 def _checked_length(name: str, header: bytes, index: int, offset: int, size: int) -> int:
     """The payload's length that a header states, if it is sound and the file long enough."""
-    record = Record(name, index, offset, b"")
     if len(header) < _HEADER.size:
         if index == 0:
             raise InputError(f"{name}: is no TFRecord file: only {size} bytes long")
-        raise record.error(f"the file ends inside its header, {size:,} bytes long: cut off")
+        raise Record(name, index, offset, b"").error(
+            f"the file ends inside its header, {size:,} bytes long: cut off"
+        )
     length, length_crc = _HEADER.unpack(header)
     if _masked_crc32c(header[:8]) != length_crc:
         if index == 0:
@@ -194,9 +317,13 @@ def _checked_length(name: str, header: bytes, index: int, offset: int, size: int
                 f"{name}: is no TFRecord file: it starts with {header!r}, expected a record's "
                 "length and the CRC-32C of that"
             )
-        raise record.error("the checksum of its length does not match: damaged")
+        raise Record(name, index, offset, b"").error(
+            "the checksum of its length does not match: damaged"
+        )
     # Compared before reading, so that a damaged length never asks for that much memory.
     missing = offset + length + FRAME_BYTES - size
     if missing > 0:
-        raise record.error(f"the file ends {missing:,} bytes before the record does: cut off")
+        raise Record(name, index, offset, b"").error(
+            f"the file ends {missing:,} bytes before the record does: cut off"
+        )
     return int(length)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,8 @@ def _digest(facts: dict[str, Any]) -> str:
 
 def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
     sections = config.as_dict()
-    del sections["sample"], sections["evaluation"], sections["export"]
+    for section in ("sample", "statistics", "evaluation", "export"):
+        del sections[section]
     return sections | {
         "data_fingerprint": manifest.fingerprint,
         "level": manifest.level,
@@ -289,7 +290,7 @@ def _write_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]
         writer.writerows(rows)
 
 
-def class_priors(manifest: Manifest, arrays: dict[str, NDArray[Any]]) -> NDArray[np.floating]:
+def class_priors(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.floating]:
     """float64 [C]: share of the training videos that have each class, from the statistics."""
     videos = max(1, int(arrays["train/frames"].sum()))
     priors: NDArray[np.floating] = arrays["train/labels"][: manifest.num_classes] / videos

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from trainer.batches import Batch, as_tensor
+from trainer.batches import Batch
 from trainer.checkpoints import Checkpoints
 from trainer.config import Config
 from trainer.distribution import Distribution
 from trainer.errors import InputError
+from trainer.feed import Feed
 from trainer.input_pipeline import TrainingInput
 from trainer.losses import make_loss
 from trainer.optimizer import make_optimizer
@@ -83,6 +83,7 @@ class TrainingLoop:
         self.config, self.model, self.input = config, model, batches
         self.validator, self.folder, self.distribution = validator, folder, distribution
         training = config.training
+        self.feed = Feed(training, distribution)
         self.epoch_steps = batches.epoch_steps
         self.position = Position()
         with distribution.strategy.scope():
@@ -154,7 +155,7 @@ class TrainingLoop:
         try:
             while position.step < end:
                 batch = next(batches)
-                arguments = self._distributed(batch)
+                arguments = self.feed.arguments(batch, position.epoch, position.step)
                 waited = time.monotonic() - stamp
                 signals = self._signals(termination)
                 self._log.at_step(self.steps_done + 1)
@@ -246,40 +247,6 @@ class TrainingLoop:
 
     def _learning_rate(self) -> float:
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
-
-    def _distributed(self, batch: Batch) -> tuple[Any, Any, Any]:
-        """Features, labels and weights of a batch, on the local replicas."""
-        features, labels = batch.features, batch.labels
-        if self.config.training.mixup:
-            features, labels = self._mixed(features, labels)
-        parts = {"features": features, "labels": labels, "weights": batch.weights}
-        replicas = self.distribution.local_replicas
-        if replicas == 1:
-            tensors = tf.nest.map_structure(_tensor_or_none, parts)
-        else:
-            tensors = tf.nest.map_structure(self._split, parts)
-        return tensors["features"], tensors["labels"], tensors["weights"]
-
-    def _split(self, array: NDArray[Any] | None) -> Any:
-        if array is None:
-            return None
-        shares: Iterator[Any] = iter(np.split(array, self.distribution.local_replicas))
-        return self.distribution.strategy.experimental_distribute_values_from_function(
-            lambda _: as_tensor(next(shares))
-        )
-
-    def _mixed(
-        self, features: dict[str, NDArray[Any]], labels: NDArray[np.float32]
-    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
-        """Mixup of a batch with itself in another order: seeded by the place in the training."""
-        place = [self.config.training.seed, self.position.epoch, self.position.step]
-        rng = np.random.default_rng([*place, self.distribution.worker])
-        alpha, size = self.config.training.mixup, len(labels)
-        share = rng.beta(alpha, alpha, (size, 1)).astype(np.float32)
-        share = np.maximum(share, 1 - share)
-        other = rng.permutation(size)
-        mixed = {k: share * v + (1 - share) * v[other] for k, v in features.items()}
-        return mixed, share * labels + (1 - share) * labels[other]
 
     # --- validation ---
 
@@ -423,7 +390,3 @@ class TrainingLoop:
             words = "was trained already" if self.position.ended else place
             say("train", f"{self.model.name}: {words}")
         self._state.spread_random_states()
-
-
-def _tensor_or_none(array: NDArray[Any] | None) -> Any:
-    return None if array is None else as_tensor(array)

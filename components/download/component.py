@@ -11,7 +11,9 @@ def download(
     destination: str,
     overrides: str,
     examples: dsl.Output[dsl.Dataset],
-) -> NamedTuple("Outputs", [("data_fingerprint", str)]):  # type: ignore[valid-type]
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Outputs", [("data_fingerprint", str), ("statistics_parameters", str)]
+):
     """Find the shards (or make the built-in sample), verify every byte, write the manifest.
 
     Args:
@@ -22,9 +24,11 @@ def download(
 
     Returns:
         data_fingerprint: Digest of the data's content; steps that read the data take it.
+        statistics_parameters: What of the overrides the statistics depend on, so that the data is
+            not read again when another parameter changes.
     """
     from components.download.step import run_download
-    from trainer.config import run_config
+    from trainer.config import run_config, section_overrides
     from trainer.errors import reported
 
     with reported():
@@ -32,4 +36,4 @@ def download(
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri
         )
-    return (fingerprint,)
+    return (fingerprint, section_overrides(overrides, "statistics"))

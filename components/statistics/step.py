@@ -1,163 +1,117 @@
-"""Feature statistics with Beam: a shard is the element, accumulators merge."""
+"""One pass over every record: numbers, what is wrong with them, and a page about both."""
 
 from __future__ import annotations
 
-import pickle
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
+from components.statistics.beam_pass import run_pass
+from components.statistics.engines import engine_options
 from components.statistics.report import statistics_page
-from trainer import records
-from trainer.anomalies import find_anomalies
+from components.statistics.write import write_statistics
+from trainer.config import StatisticsConfig
 from trainer.errors import InputError
-from trainer.files import atomic_file
-from trainer.manifest import Manifest, Shard, read_manifest
-from trainer.progress import Progress, say
-from trainer.statistics import (
-    FeatureStatistics,
-    collect,
-    read_statistics,
-    write_statistics,
-)
+from trainer.files import atomic_file, local_path
+from trainer.manifest import Manifest, read_manifest
+from trainer.progress import say
+from trainer.statistics.anomalies import Earlier
+from trainer.statistics.artifact import read_statistics
+from trainer.statistics.schema import Schema, default_schema, read_schema
 
-IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-"""Beam's own engine in this process. `DirectRunner` may fetch and start another one (Prism)."""
-
-
-class CollectShard(beam.DoFn):
-    """Read one shard with the strict reader: `(split, FeatureStatistics)`, or its first error.
-
-    An error becomes an element of the output `errors` instead of an exception: engines retry
-    exceptions and bury them in their own.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.level, self.num_classes = manifest.level, manifest.num_classes
-        self.shards = len(manifest.shards)
-
-    def setup(self) -> None:
-        # Of this worker: in one process, which is where a person watches, of the whole.
-        self.progress = Progress("statistics", self.shards, "shards")
-
-    def process(self, shard: Shard) -> Iterator[Any]:
-        statistics = FeatureStatistics(self.level, self.num_classes)
-        try:
-            videos = records.read_videos(shard.path, self.level, self.num_classes)
-            collect(videos, statistics)
-        except InputError as error:
-            yield beam.pvalue.TaggedOutput("errors", str(error))
-            return
-        self.progress.advance(note=shard.path.name)
-        yield shard.split, statistics
-
-
-class MergeStatistics(beam.CombineFn):
-    """Merges the statistics of shards; the accumulator may be mutated, inputs may not."""
-
-    def __init__(self, level: records.Level, num_classes: int) -> None:
-        self.level, self.num_classes = level, num_classes
-
-    def create_accumulator(self) -> FeatureStatistics:
-        return FeatureStatistics(self.level, self.num_classes)
-
-    def add_input(
-        self, accumulator: FeatureStatistics, element: FeatureStatistics
-    ) -> FeatureStatistics:
-        return accumulator.merge(element)
-
-    def merge_accumulators(self, accumulators: Iterable[FeatureStatistics]) -> FeatureStatistics:
-        merged = self.create_accumulator()
-        for accumulator in accumulators:
-            merged.merge(accumulator)
-        return merged
-
-    def extract_output(self, accumulator: FeatureStatistics) -> FeatureStatistics:
-        return accumulator
+_MOST_SAID = 100
 
 
 def run_statistics(
-    examples: str, example_statistics: str, report: str, beam_pipeline_args: list[str]
+    examples: str,
+    example_statistics: str,
+    report: str,
+    beam_pipeline_args: list[str],
+    config: StatisticsConfig | None = None,
 ) -> dict[str, Any]:
     """Read every record of the manifest; write statistics and the HTML report.
 
     Args:
         examples: folder of the manifest.
-        example_statistics: folder to write, see `trainer.statistics.write_statistics`.
+        example_statistics: folder to write, see `components.statistics.write`.
         report: HTML file to write.
-        beam_pipeline_args: options of the engine; none: in this process. Workers must share this
-            machine's file system.
+        beam_pipeline_args: options of the engine; none: Beam's own, on this machine.
+        config: what to compute and what stops a run.
 
     Returns:
         The content of `statistics.json`.
 
     Raises:
-        InputError: bad records (the first is named, and how many shards have some), or an anomaly
-            of severity error.
+        InputError: an anomaly of severity error: both outputs are written all the same, to look at,
+            and say that the data did not pass. Or nothing could be counted: then neither is.
     """
+    config = config or StatisticsConfig()
     manifest = read_manifest(examples)
-    by_split, errors = compute_statistics(manifest, beam_pipeline_args)
-    if errors:
-        more = f" (and {len(errors) - 1} more shards with bad records)" if len(errors) > 1 else ""
-        raise InputError(f"{errors[0]}{more}")
-    anomalies = find_anomalies(manifest, by_split)
-    severe = [a.description for a in anomalies if a.severity == "error"]
-    if severe:
-        raise InputError("; ".join(severe))
-    write_statistics(example_statistics, manifest, by_split, anomalies)
-    summary, arrays = read_statistics(example_statistics, manifest.fingerprint)
+    schema = _schema(manifest, config)
+    earlier = _earlier(manifest, config)
+    size = sum(shard.bytes for shard in manifest.shards)
+    options = engine_options(beam_pipeline_args, size)
+    with tempfile.TemporaryDirectory() as scratch:
+        bad_records = Path(scratch) / "bad_records.jsonl"
+        findings = run_pass(manifest, options, config.covariance, str(bad_records))
+        for number, bad in enumerate(findings.bad.first):
+            say("statistics", f"bad record {number + 1} of {findings.bad.total:,}: {bad}")
+        if not findings.by_split:
+            raise InputError(f"{manifest.source}: {_nothing(manifest, findings.bad.total)}")
+        write_statistics(
+            example_statistics, manifest, findings, schema, config, earlier, bad_records
+        )
+    statistics = read_statistics(example_statistics, manifest.fingerprint, failed=True)
     with atomic_file(report) as partial:
-        partial.write_text(statistics_page(manifest, summary, arrays), encoding="utf-8")
-    total = sum(statistics.records for statistics in by_split.values())
-    frames = sum(split["frames"] for split in summary["splits"].values())
-    say(
-        "statistics",
-        f"read {total:,} records, {frames:,} frames: counts agree with the manifest, "
-        f"{len(anomalies)} warnings",
-    )
-    for anomaly in anomalies:
-        say("statistics", f"{anomaly.severity}: {anomaly.description}")
-    return summary
+        partial.write_text(statistics_page(manifest, statistics), encoding="utf-8")
+    facts = statistics.facts
+    _say_result(facts)
+    if not facts["passed"]:
+        severe = [one["description"] for one in facts["anomalies"] if one["severity"] == "error"]
+        more = f"; and {len(severe) - 3} more" if len(severe) > 3 else ""
+        raise InputError(
+            f"{manifest.source}: the data did not pass: {'; '.join(severe[:3])}{more}. All is in "
+            f"{Path(example_statistics) / 'anomalies.json'} and {report}"
+        )
+    return facts
 
 
-def compute_statistics(
-    manifest: Manifest, beam_pipeline_args: list[str]
-) -> tuple[dict[str, FeatureStatistics], list[str]]:
-    """Statistics by split, and the first error of each shard that has one, sorted."""
-    level, num_classes = manifest.level, manifest.num_classes
-    options = PipelineOptions([f"--runner={IN_PROCESS_RUNNER}", *beam_pipeline_args])
-    with tempfile.TemporaryDirectory() as folder:
-        with beam.Pipeline(options=options) as pipeline:
-            results = (
-                pipeline
-                | "Shards" >> beam.Create(manifest.shards, reshuffle=True)
-                | "Collect"
-                >> beam.ParDo(CollectShard(manifest)).with_outputs("errors", main="statistics")
-            )
-            _ = (
-                results.statistics
-                | "Merge" >> beam.CombinePerKey(MergeStatistics(level, num_classes))
-                | "Pickle" >> beam.MapTuple(lambda split, s: pickle.dumps((split, s)))
-                | "WriteStatistics" >> beam.io.WriteToTFRecord(f"{folder}/statistics")
-            )
-            _ = results.errors | "WriteErrors" >> beam.io.WriteToText(f"{folder}/errors")
-        # Pickles of our own, from a folder that only this process knows.
-        payloads = [r.payload for path in _parts(folder, "statistics") for r in _records(path)]
-        by_split = dict(sorted(pickle.loads(payload) for payload in payloads))
-        errors = [
-            line for path in _parts(folder, "errors") for line in path.read_text().splitlines()
-        ]
-    return by_split, sorted(errors)
+def _schema(manifest: Manifest, config: StatisticsConfig) -> Schema:
+    if config.schema:
+        return read_schema(local_path(config.schema))
+    splits = {shard.split for shard in manifest.shards}
+    return default_schema(manifest.level, manifest.num_classes, splits)
 
 
-def _parts(folder: str, name: str) -> list[Path]:
-    return sorted(Path(folder).glob(f"{name}*"))
+def _earlier(manifest: Manifest, config: StatisticsConfig) -> Earlier | None:
+    if not config.baseline:
+        return None
+    found = read_statistics(local_path(config.baseline), failed=True)
+    theirs = (found.facts["level"], found.facts["num_classes"])
+    if theirs != (manifest.level, manifest.num_classes):
+        raise InputError(
+            f"statistics.baseline {config.baseline} is of {theirs[0]} level with {theirs[1]:,} "
+            f"classes, expected {manifest.level} level with {manifest.num_classes:,}"
+        )
+    return Earlier(config.baseline, found.splits, found.arrays)
 
 
-def _records(path: Path) -> Iterator[records.Record]:
-    """Records of a file that Beam wrote, which has no bytes where there was nothing to write."""
-    return records.read_records(path) if path.stat().st_size else iter(())
+def _nothing(manifest: Manifest, bad: int) -> str:
+    stated = sum(shard.records for shard in manifest.shards)
+    return f"no record can be read: {bad:,} of {stated:,} are bad, expected some that are not"
+
+
+def _say_result(facts: dict[str, Any]) -> None:
+    whole = facts["splits"]["all"]
+    anomalies = facts["anomalies"]
+    counts = {
+        severity: sum(one["severity"] == severity for one in anomalies)
+        for severity in ("error", "warning")
+    }
+    agree = all(one["check"] != "manifest" for one in anomalies)
+    says = "counts agree with the manifest" if agree else "counts differ from the manifest"
+    words = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items())
+    say("statistics", f"read {whole['records']:,} records, {whole['frames']:,} frames: {says}, "
+        f"{words}")  # fmt: skip
+    for one in anomalies[:_MOST_SAID]:
+        say("statistics", f"{one['severity']}: {one['description']}")

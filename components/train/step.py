@@ -28,8 +28,8 @@ def run_train(
             a bad record.
     """
     manifest = read_manifest(examples)
-    _, arrays = read_statistics(example_statistics, manifest.fingerprint)
-    priors = class_priors(manifest, arrays)
+    statistics = read_statistics(example_statistics, manifest.fingerprint)
+    priors = class_priors(manifest, statistics.arrays)
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = local_path(checkpoint_root) if checkpoint_root else Path(scratch)
         result = train(config, manifest, priors, checkpoints, trained_model)

@@ -16,6 +16,10 @@ import pytest
 
 from components.statistics.step import run_statistics
 from tests.conftest import TINY_MODEL
+from tests.trainer.shards import spoil
+from trainer.config import DataConfig, TrainingConfig
+from trainer.example_order import ExampleOrder
+from trainer.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
@@ -140,3 +144,35 @@ def test_two_workers_validate_and_go_on_together(inputs):
     assert "error: worker 1 at 127.0.0.1:" in error
     assert "was lost" in error
     worker.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_damaged_record_of_one_worker_ends_both(rank, inputs):
+    """In the third step: the one names the record, the other one whom it lost."""
+    shards = read_manifest(inputs).split("train")
+    data, seed = DataConfig(), TrainingConfig().seed
+    counts = [shard.records for shard in shards]
+    order = ExampleOrder(counts, seed, data.shuffle_shards, data.read_block)
+    # Of each batch of eight the chief has the first four, the worker the others.
+    number, record = order.locate(0, 2 * 8 + 4 * rank, 4)[1].tolist()
+    spoil(shards[number], record)
+    processes = start_workers(inputs, "workers")
+    try:
+        ended = [process.communicate(timeout=120) for process in processes]
+    finally:  # one that hangs shall not outlive the test
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1], ended
+    last = [errors.splitlines()[-1] for _, errors in ended]
+    assert last[rank].startswith(f"error: {shards[number].path}: record {record} (at byte ")
+    assert last[rank].endswith("does not match: damaged")
+    assert last[1 - rank].startswith(f"error: worker {rank} at 127.0.0.1:")
+    assert "was lost" in last[1 - rank]
+    for output, errors in ended:
+        assert "Traceback" not in errors
+        # Both were on their way, and neither takes the model for trained.
+        assert output.count("epoch 1: mean loss") == 2
+        assert "written" not in output
+    assert not [path for path in inputs.iterdir() if path.name.startswith(".workers.")]
+    assert not (inputs / "workers").exists()

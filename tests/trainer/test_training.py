@@ -15,11 +15,6 @@ from trainer.models import load_model
 from trainer.records import read_records, write_records
 
 
-@pytest.fixture
-def priors(tiny_config):
-    return np.full(tiny_config.sample.num_classes, 0.1)
-
-
 def with_training(config, **changes):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 

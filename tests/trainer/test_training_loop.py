@@ -20,11 +20,6 @@ from trainer.manifest import Manifest, Shard
 from trainer.models import build_model, load_model
 
 
-@pytest.fixture
-def priors(tiny_config):
-    return np.full(tiny_config.sample.num_classes, 0.1)
-
-
 def with_data(config, **changes):
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
 

@@ -105,4 +105,5 @@ class NetVLAD(FrameAggregation, keras.layers.Layer):
 def _unit_length(x: Any, axis: int) -> Any:
     """x at length 1 along `axis`; 0 stays 0."""
     square = ops.sum(ops.square(x), axis=axis, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(square, 1e-12))
+    # What is 0 has no gradient: one over its length, twice, would overflow float16.
+    return x * ops.where(square > 0, ops.rsqrt(ops.maximum(square, 1e-12)), 0.0)

@@ -139,7 +139,8 @@ class NeXtVLAD(FrameAggregation, keras.layers.Layer):
         else:
             residuals = self._centred(inputs, mask, training, form)
         square = ops.sum(ops.square(residuals), axis=-1, keepdims=True)
-        residuals = residuals * ops.rsqrt(ops.maximum(square, 1e-12))
+        # What is 0 has no gradient: one over its length would overflow float16.
+        residuals = residuals * ops.where(square > 0, ops.rsqrt(ops.maximum(square, 1e-12)), 0.0)
         # The author's order of the output: F outside, K inside.
         flat = ops.reshape(
             ops.transpose(residuals, (0, 2, 1)), (-1, self.group_features * self.cluster_size)

@@ -62,5 +62,10 @@ def plots(figures: Iterable[tuple[Markup, str]]) -> Markup:
     return Markup('<div class="plots">{}</div>').format(Markup("").join(cells))
 
 
+def note(text: str, good: bool) -> Markup:
+    """A sentence that is good or bad news."""
+    return Markup('<p class="{}">{}</p>').format("good" if good else "bad", text)
+
+
 def heading(text: str) -> Markup:
     return Markup("<h3>{}</h3>").format(text)

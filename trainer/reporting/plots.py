@@ -23,6 +23,8 @@ _SERIES = ("#040404", "#050505", "#060606")
 _VARIABLES = dict(
     zip((_INK, _SOFT, _LINE, *_SERIES), ("ink", "soft", "line", "one", "two", "three"), strict=True)
 )
+_HEAT = (0.22, 0.47, 0.86)
+"""Red, green and blue of a heat map, which read on light and on dark."""
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nextvlad",
@@ -107,6 +109,29 @@ def band(
             x, centre - half, centre + half, color=_SERIES[0], alpha=0.25, linewidth=0
         )
         axes.plot(x, centre, color=_SERIES[0], linewidth=0.7)
+
+    return _svg(draw, x_label, y_label)
+
+
+def heat_map(
+    shares: ArrayLike,
+    x_limits: tuple[float, float],
+    y_limits: tuple[float, float],
+    x_label: str,
+    y_label: str,
+) -> Markup:
+    """Shares [rows, columns] from 0 to 1 as depth of one colour, the first row at the bottom.
+
+    A picture in the figure; what is 0 is transparent, so that it is right on light and dark pages.
+    """
+    alpha = np.sqrt(np.clip(np.asarray(shares, np.float64), 0, 1))
+    picture = np.broadcast_to(np.array([*_HEAT, 0.0]), (*alpha.shape, 4)).copy()
+    picture[..., 3] = alpha
+
+    def draw(axes: Any) -> None:
+        axes.imshow(picture, origin="lower", aspect="auto", interpolation="nearest",
+                    extent=(*x_limits, *y_limits))  # fmt: skip
+        axes.grid(visible=False)
 
     return _svg(draw, x_label, y_label)
 

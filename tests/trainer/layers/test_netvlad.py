@@ -169,6 +169,18 @@ def test_half_precision_does_not_overflow():
     np.testing.assert_allclose(np.linalg.norm(output), 1, atol=1e-3)
 
 
+def test_a_video_without_frames_does_not_overflow_float16(rng):
+    """What is 0 has no direction: one over its length, times a loss scale, is past float16."""
+    layer = NetVLAD(K, dtype="mixed_float16")
+    x = tf.constant(rng.standard_normal((B, T, D)), tf.float16)
+    mask = np.arange(T) < np.array([T, 0, 2])[:, None]
+    with tf.GradientTape() as tape:
+        output = tf.cast(layer(x, mask=mask, training=True), tf.float32)
+        loss = 2.0**10 * tf.reduce_sum(output * rng.standard_normal(output.shape))
+    for gradient in tape.gradient(loss, [weight.value for weight in layer.trainable_weights]):
+        assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,0 +1,390 @@
+"""The Beam pass: a block of records is the element, accumulators merge.
+
+Each byte is read once. What is wrong with a record becomes an element of the output `bad` instead
+of an exception: engines retry exceptions and bury them in their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.transforms import window
+from apache_beam.utils.windowed_value import WindowedValue
+
+from components.statistics.engines import engine_errors
+from trainer import records, tfrecord
+from trainer.errors import InputError
+from trainer.files import BUCKETS, local_path
+from trainer.manifest import SPLITS, Manifest, Shard
+from trainer.progress import Progress
+from trainer.record_batch import parse_video_batches
+from trainer.statistics.feature_statistics import FeatureStatistics
+from trainer.statistics.findings import (
+    BadRecord,
+    BadRecords,
+    Duplicates,
+    Findings,
+    IdBlock,
+    find_duplicates,
+)
+
+BLOCK_BYTES = 64 << 20
+"""Shards on a disk are read in blocks of about so many bytes, by as many workers as there are."""
+IDS_A_PARTITION = 250_000
+_BATCH_BYTES, _BATCH_RECORDS = 8 << 20, 2048
+BAD, IDS = "bad", "ids"
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Records of a shard that are read in one go.
+
+    Attributes:
+        shard: its number in the manifest.
+        first, offset: the first record and its first byte.
+        count: records, by the manifest, that the block ends with; they end at byte `end` (None: at
+            the end of the file).
+    """
+
+    shard: int
+    first: int
+    offset: int
+    count: int
+    end: int | None = None
+
+
+def blocks_of(number: int, shard: Shard, size: int = BLOCK_BYTES) -> Iterator[Block]:
+    """The blocks of a shard: one, unless it is a large file of this machine."""
+    if shard.bytes <= size or not _is_local(shard.uri):
+        yield Block(number, 0, 0, shard.records)
+        return
+    try:
+        index = tfrecord.index_file(shard.path)
+    except InputError:  # the reader says what is wrong
+        yield Block(number, 0, 0, shard.records)
+        return
+    offsets = index.offsets
+    first = 0
+    while first < len(index):
+        last = int(np.searchsorted(offsets, offsets[first] + size, "right")) - 1
+        last = max(last, first + 1)
+        if last >= len(index):
+            break
+        yield Block(number, first, int(offsets[first]), last - first, int(offsets[last]))
+        first = last
+    yield Block(number, first, int(offsets[first]), max(0, shard.records - first))
+
+
+class CollectBlocks(beam.DoFn):
+    """Blocks → `(split, FeatureStatistics)`, one of each split and bundle.
+
+    Further outputs: `bad`, of `BadRecord`; `ids`, of `(partition, IdBlock)`.
+    """
+
+    def __init__(self, manifest: Manifest, covariance: bool, progress: bool = True) -> None:
+        self.level, self.num_classes = manifest.level, manifest.num_classes
+        self.shards, self.covariance = manifest.shards, covariance
+        self.records = sum(shard.records for shard in manifest.shards)
+        self.partitions = max(1, -(-self.records // IDS_A_PARTITION))
+        self.shows_progress = progress
+
+    def setup(self) -> None:
+        self.progress = Progress("statistics", self.records, "records")
+
+    def start_bundle(self) -> None:
+        self.by_split: dict[str, FeatureStatistics] = {}
+
+    def process(self, block: Block) -> Iterator[Any]:
+        shard = self.shards[block.shard]
+        if shard.split not in self.by_split:
+            self.by_split[shard.split] = FeatureStatistics(
+                self.level, self.num_classes, self.covariance
+            )
+        statistics = self.by_split[shard.split]
+        for batch in self._batches(shard, block):
+            if isinstance(batch, tfrecord.Damage):
+                yield self._bad(shard, block, batch)
+                continue
+            numbers, ids, wrong = self._counted(batch, statistics)
+            for record, error in wrong:
+                # Without the place, which a bad record has in fields of its own.
+                reason = str(error).partition("): ")[2]
+                yield beam.pvalue.TaggedOutput(
+                    BAD, BadRecord(shard.split, shard.uri, record.index, record.offset, reason)
+                )
+            for partition, ids_block in self._partitioned(block.shard, shard, numbers, ids):
+                yield beam.pvalue.TaggedOutput(IDS, (partition, ids_block))
+        if self.shows_progress:
+            self.progress.advance(block.count, shard.uri.rpartition("/")[2])
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for split, statistics in self.by_split.items():
+            yield WindowedValue(
+                (split, statistics), window.GlobalWindow().max_timestamp(), [window.GlobalWindow()]
+            )
+        self.by_split = {}
+
+    def _batches(
+        self, shard: Shard, block: Block
+    ) -> Iterator[list[tfrecord.Record] | tfrecord.Damage]:
+        batch: list[tfrecord.Record] = []
+        size = 0
+        try:
+            with _opened(shard.uri) as (file, length):
+                file.seek(block.offset)
+                found = tfrecord.scan_records(
+                    file, shard.uri, length, block.first, block.offset, block.end
+                )
+                for record in found:
+                    if isinstance(record, tfrecord.Damage):
+                        yield record
+                        continue
+                    batch.append(record)
+                    size += len(record.payload)
+                    if size >= _BATCH_BYTES or len(batch) == _BATCH_RECORDS:
+                        yield batch
+                        batch, size = [], 0
+        except FileNotFoundError:
+            yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
+        if batch:
+            yield batch
+
+    def _bad(self, shard: Shard, block: Block, damage: tfrecord.Damage) -> Any:
+        rest = block.first + block.count - damage.record
+        lost = max(1, rest) if damage.whole_rest else 1
+        return beam.pvalue.TaggedOutput(
+            BAD,
+            BadRecord(shard.split, shard.uri, damage.record, damage.offset, damage.reason, lost),
+        )
+
+    def _counted(
+        self, batch: list[tfrecord.Record], statistics: FeatureStatistics
+    ) -> tuple[list[int], list[str], list[tuple[tfrecord.Record, InputError]]]:
+        """Add the sound records: their numbers, their ids, and what is wrong with the others."""
+        wrong: list[tuple[tfrecord.Record, InputError]] = []
+        if self.level == records.VIDEO:
+            found, errors = parse_video_batches(batch, self.num_classes)
+            kept = [batch[place] for videos in found for place in videos.places.tolist()]
+            ids = [video_id for videos in found for video_id in videos.ids]
+            for videos in found:
+                statistics.add_batch(videos)
+            statistics.bytes += _size(kept)
+            for place, error in errors:
+                wrong.append((batch[place], error))
+                values = records.values_if_not_finite(batch[place])
+                if values is not None:
+                    statistics.add_non_finite(values)
+        else:
+            parsed, kept = [], []
+            for record in batch:
+                try:
+                    parsed.append(records.parse_checked(record, self.level, self.num_classes))
+                    kept.append(record)
+                except InputError as error:
+                    wrong.append((record, error.with_traceback(None)))
+            statistics.add(parsed)
+            statistics.bytes += _size(kept)
+            ids = [video.video_id for video in parsed]
+        return [record.index for record in kept], ids, wrong
+
+    def _partitioned(
+        self, number: int, shard: Shard, numbers: list[int], ids: list[str]
+    ) -> Iterator[tuple[int, IdBlock]]:
+        """Ids by partition, so that the records of one id meet in one place."""
+        encoded = [video_id.encode() for video_id in ids]
+        split = SPLITS.index(shard.split)
+        by_partition: dict[int, list[int]] = {}
+        for i, video_id in enumerate(encoded):
+            if video_id:  # records without an id are counted as such
+                partition = zlib.crc32(video_id) % self.partitions
+                by_partition.setdefault(partition, []).append(i)
+        for partition, places in by_partition.items():
+            yield (
+                partition,
+                IdBlock(
+                    split,
+                    number,
+                    np.array([numbers[i] for i in places], np.int64),
+                    np.array([encoded[i] for i in places], np.bytes_),
+                ),
+            )
+
+
+class MergeStatistics(beam.CombineFn):
+    """Merges statistics; the accumulator may be mutated, inputs may not."""
+
+    def __init__(self, level: records.Level, num_classes: int, covariance: bool = False) -> None:
+        self.arguments = level, num_classes, covariance
+
+    def create_accumulator(self) -> FeatureStatistics:
+        return FeatureStatistics(*self.arguments)
+
+    def add_input(
+        self, accumulator: FeatureStatistics, element: FeatureStatistics
+    ) -> FeatureStatistics:
+        return accumulator.merge(element)
+
+    def merge_accumulators(self, accumulators: Iterable[FeatureStatistics]) -> FeatureStatistics:
+        merged = self.create_accumulator()
+        for accumulator in accumulators:
+            merged.merge(accumulator)
+        return merged
+
+    def extract_output(self, accumulator: FeatureStatistics) -> FeatureStatistics:
+        return accumulator
+
+
+@beam.ptransform_fn
+def ComputeStatistics(shards: Any, manifest: Manifest, covariance: bool) -> Any:  # noqa: N802
+    """Numbers of shards → `statistics` by split, `bad` records, `duplicates` of ids."""
+    results = (
+        shards
+        | "Blocks" >> beam.FlatMap(lambda number: blocks_of(number, manifest.shards[number]))
+        | "SpreadBlocks" >> beam.Reshuffle()
+        | "Collect"
+        >> beam.ParDo(CollectBlocks(manifest, covariance)).with_outputs(BAD, IDS, main="statistics")
+    )
+    merge = MergeStatistics(manifest.level, manifest.num_classes, covariance)
+    return {
+        "statistics": results.statistics | "Merge" >> beam.CombinePerKey(merge),
+        BAD: results[BAD],
+        "duplicates": results[IDS]
+        | "GroupIds" >> beam.GroupByKey()
+        | "FindDuplicates" >> beam.MapTuple(lambda _, blocks: find_duplicates(list(blocks))),
+    }
+
+
+def run_pass(
+    manifest: Manifest, options: PipelineOptions, covariance: bool, bad_records: str
+) -> Findings:
+    """Read every record of the manifest.
+
+    Args:
+        manifest: of the data; its URIs must be readable by the engine's workers.
+        options: of the engine. Workers on other machines write their results below its
+            `temp_location`.
+        covariance: whether to compute it.
+        bad_records: a file of this machine to write: each bad record as a line of JSON, by split,
+            shard and number.
+
+    Raises:
+        InputError: the engine can not be reached, or lost a worker.
+    """
+    with _results_folder(options) as folder, engine_errors(options):
+        with beam.Pipeline(options=options) as pipeline:
+            results = (
+                pipeline
+                | "Shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)
+                | "ComputeStatistics" >> ComputeStatistics(manifest, covariance)
+            )
+            _ = (
+                results["statistics"]
+                | "Serialise" >> beam.MapTuple(lambda split, one: _with_name(split, one.to_bytes()))
+                | "WriteStatistics" >> beam.io.WriteToTFRecord(f"{folder}/statistics")
+            )
+            _ = (
+                results[BAD]
+                | "BadAsJson" >> beam.Map(BadRecord.to_json)
+                | "WriteBad" >> beam.io.WriteToText(f"{folder}/bad")
+            )
+            _ = (
+                results["duplicates"]
+                | "DuplicatesAsJson" >> beam.Map(Duplicates.to_json)
+                | "WriteDuplicates" >> beam.io.WriteToText(f"{folder}/duplicates")
+            )
+        by_split = dict(
+            _split_name(record.payload) for record in _written_records(folder, "statistics")
+        )
+        order = sorted(by_split, key=SPLITS.index)
+        bad = sorted(BadRecord.of_json(line) for line in _written_lines(folder, "bad"))
+        with open(bad_records, "w", encoding="utf-8") as file:
+            file.writelines(f"{one.to_json()}\n" for one in bad)
+        duplicates = Duplicates()
+        for line in _written_lines(folder, "duplicates"):
+            duplicates = duplicates.merge(Duplicates.of_json(line))
+    statistics = {split: FeatureStatistics.of_bytes(by_split[split]) for split in order}
+    counted = {split: one for split, one in statistics.items() if one.records}
+    return Findings(counted, BadRecords.of(bad), duplicates)
+
+
+def _with_name(name: str, data: bytes) -> bytes:
+    return name.encode() + b"\n" + data
+
+
+def _split_name(payload: bytes) -> tuple[str, bytes]:
+    name, _, data = payload.partition(b"\n")
+    return name.decode(), data
+
+
+def _size(kept: Iterable[tfrecord.Record]) -> int:
+    return sum(len(record.payload) + tfrecord.FRAME_BYTES for record in kept)
+
+
+def _is_local(uri: str) -> bool:
+    """Whether it is a file system's, the mounted buckets' too."""
+    return "://" not in uri or (uri.startswith("gs://") and BUCKETS.is_dir())
+
+
+@contextlib.contextmanager
+def _opened(uri: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A shard to read from its start, and its size: by this machine's files, or by Beam's."""
+    if _is_local(uri):
+        path = local_path(uri)
+        with open(path, "rb", buffering=0) as file:
+            yield file, os.fstat(file.fileno()).st_size  # type: ignore[misc]
+        return
+    (match,) = FileSystems.match([uri])
+    if not match.metadata_list:
+        raise FileNotFoundError(uri)
+    with FileSystems.open(uri, compression_type="uncompressed") as remote:
+        yield remote, match.metadata_list[0].size_in_bytes
+
+
+@contextlib.contextmanager
+def _results_folder(options: PipelineOptions) -> Iterator[str]:
+    """A folder that only this run knows, where the engine's workers can write; removed after it."""
+    shared = options.view_as(GoogleCloudOptions).temp_location
+    if not shared:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+        return
+    folder = FileSystems.join(shared, f"statistics-{uuid.uuid4().hex}")
+    try:
+        yield folder
+    finally:
+        found = [one.path for m in FileSystems.match([f"{folder}/*"]) for one in m.metadata_list]
+        if found:
+            FileSystems.delete(found)
+
+
+def _written_files(folder: str, name: str) -> Iterator[Any]:
+    (match,) = FileSystems.match([f"{folder}/{name}*"])
+    for one in sorted(match.metadata_list, key=lambda metadata: metadata.path):
+        with FileSystems.open(one.path, compression_type="uncompressed") as file:
+            yield file, one
+
+
+def _written_records(folder: str, name: str) -> Iterator[tfrecord.Record]:
+    for file, one in _written_files(folder, name):
+        # Beam writes a file without a byte where there was nothing to write.
+        for record in tfrecord.scan_records(file, one.path, one.size_in_bytes):
+            if isinstance(record, tfrecord.Record):
+                yield record
+            elif one.size_in_bytes:
+                raise InputError(f"{one.path}: {record.reason}")
+
+
+def _written_lines(folder: str, name: str) -> Iterator[str]:
+    for file, _ in _written_files(folder, name):
+        yield from (line for line in file.read().decode().splitlines() if line)
