@@ -7,6 +7,7 @@ TARGET ?= local
 RUNS ?= runs
 IMAGE ?=
 OUTPUT ?= build
+DATAFLOW ?=
 PYTEST ?=
 UPGRADE ?=
 
@@ -22,7 +23,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
-	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag"
+	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag,"
+	@echo "  and DATAFLOW=\"project=p region=r temp_location=gs://b/t\" to run the statistics step there"
 
 setup: ## make .venv from the locked requirements (skipped when nothing changed)
 	@requirements/install.sh cpu
@@ -37,7 +39,7 @@ pipeline-run: setup ## set up and run the whole pipeline on this machine (built-
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
 		--config "$(if $(filter file,$(origin CONFIG)),,$(CONFIG))" \
-		--set $(SET) $(if $(DATA),"data_source=$(DATA)")
+		--set $(SET) $(if $(DATA),"data_source=$(DATA)") $(if $(DATAFLOW),--dataflow $(DATAFLOW))
 
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow" $(PYTEST)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kfp import compiler
 
+from components.statistics.engines import Dataflow, engine_options
 from pipeline.check_spec import check_pipeline_file
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import code_digest
 from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target, build
-from trainer.configuration_file import merged, parse_settings, read_configuration
+from trainer.configuration_file import load_yaml, merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import atomic_file
+from trainer.parameter import check_value, nearest
 
 
-def targets(image: str) -> dict[str, Target]:
+def targets(image: str, dataflow: Sequence[str] = ()) -> dict[str, Target]:
     """The targets that need a file, by the suffix of its name.
 
     Args:
         image: repository and tag with `{kind}` where `cpu` or `gpu` goes.
+        dataflow: settings of `components.statistics.engines.Dataflow`, `name=value`, for the
+            statistics step on Vertex AI; none: it runs in its own container.
 
     Raises:
-        InputError: no `{kind}`, or no tag, or one that moves.
+        InputError: no `{kind}`, or no tag, or one that moves; a setting that can not be.
     """
     _, _, tag = image.rpartition("/")[2].partition(":")
     if "{kind}" not in image or image.count("{") != 1 or tag in ("", "latest"):
@@ -37,9 +43,39 @@ def targets(image: str) -> dict[str, Target]:
         )
     cpu, gpu = (image.replace("{kind}", kind) for kind in ("cpu", "gpu"))
     return {
-        "vertex": VertexTarget("vertex", cpu, gpu),
+        "vertex": VertexTarget("vertex", cpu, gpu, _dataflow_arguments(dataflow, cpu)),
         "kubernetes": KubernetesTarget("kubernetes", cpu, cpu),
     }
+
+
+def _dataflow_arguments(settings: Sequence[str], image: str) -> tuple[str, ...]:
+    """Checked Beam options; none without settings."""
+    if not settings:
+        return ()
+    fields = {field.name: field for field in dataclasses.fields(Dataflow)}
+    kinds = typing.get_type_hints(Dataflow)
+    values: dict[str, Any] = {"worker_image": image}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator or name not in fields:
+            raise InputError(
+                f"dataflow setting {setting!r}: expected name=value of {', '.join(fields)}"
+                f"{nearest(name, fields)}"
+            )
+        if name == "labels":
+            values[name] = dict(part.split(":", 1) for part in text.split(",") if ":" in part)
+        elif kinds[name] is str:
+            values[name] = text
+        else:
+            values[name] = check_value(
+                f"dataflow.{name}", fields[name], kinds[name], load_yaml(text)
+            )
+    missing = [name for name in ("project", "region", "temp_location") if name not in values]
+    if missing:
+        raise InputError(f"dataflow: {', '.join(missing)} is missing, expected such as project=p-1")
+    arguments = Dataflow(**values).arguments()
+    engine_options(arguments)
+    return tuple(arguments)
 
 
 def compile_target(target: Target, path: Path, defaults: dict[str, Any] | None = None) -> None:
@@ -66,12 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings",
         help="defaults of parameters, in place of the file's",
     )  # fmt: skip
+    parser.add_argument(
+        "--dataflow", nargs="*", default=[], metavar="NAME=VALUE",
+        help="run the statistics step on Dataflow: project=… region=… temp_location=gs://…, and "
+        "service_account, subnetwork, machine_type, max_workers, public_ips, labels=a:b,c:d",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     image = options.image or f"nextvlad-pipeline-{{kind}}:{code_digest()}"
     with reported():
         configuration = read_configuration(options.config, CONFIGS) if options.config else {}
         defaults = pipeline_parameters(merged(configuration, parse_settings(options.settings)))
-        for suffix, target in targets(image).items():
+        for suffix, target in targets(image, options.dataflow).items():
             path = options.output / f"{NAME}-{suffix}.yaml"
             compile_target(target, path, defaults)
             print(f"{path}  ({target.cpu_image}, {target.gpu_image})")

@@ -21,7 +21,13 @@ GRACE_SECONDS = 5.0
 DIED = "Worker subprocess exited"
 _WORKER = "sdk_worker_main"
 
+WAKE = signal.SIGUSR1
+
 _log = logging.getLogger(__name__)
+
+
+class _WorkerDiedError(BaseException):
+    """Of no kind that a library catches on its way."""
 
 
 @contextlib.contextmanager
@@ -31,7 +37,8 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
     Raises:
         RuntimeError: `DIED`, after the other workers have been ended.
     """
-    if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
+    here = threading.current_thread() is threading.main_thread()  # signals reach no other
+    if not here or options.view_as(DirectOptions).direct_running_mode != "multi_processing":
         yield
         return
     died, done = threading.Event(), threading.Event()
@@ -42,18 +49,22 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
         _log.debug("%s: %s", arguments.thread, arguments.exc_value)
         if DIED in str(arguments.exc_value) and not died.is_set():
             died.set()
-            timer = threading.Timer(GRACE_SECONDS, give_up)
-            timer.daemon = True
-            timer.start()
+            threading.Thread(target=give_up, daemon=True).start()
 
     def give_up() -> None:
-        if not done.is_set():
+        while not done.wait(GRACE_SECONDS):
             for process in _workers():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            # Wakes the main thread, which waits without a limit.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            # Wakes the main thread, which waits without a limit; again, if something swallowed it.
+            signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
+    def wake(*_: object) -> None:
+        if not done.is_set():
+            raise _WorkerDiedError
+
+    # Not SIGINT: a process that was started in the background does not heed it.
+    handler = signal.signal(WAKE, wake)
     threading.excepthook = hook
     # What Beam logs of a lost connection are pages of tracebacks.
     beam_log = logging.getLogger("apache_beam")
@@ -61,12 +72,11 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
     beam_log.setLevel(logging.CRITICAL)
     try:
         yield
-    except KeyboardInterrupt:
-        if not died.is_set():
-            raise
+    except _WorkerDiedError:
         raise RuntimeError(DIED) from None
     finally:
         done.set()
+        signal.signal(WAKE, handler)
         threading.excepthook = before
         beam_log.setLevel(level)
 

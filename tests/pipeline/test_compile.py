@@ -164,6 +164,39 @@ def test_images_that_a_cache_would_mistake(image, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+DATAFLOW = ["project=my-project", "region=us-central1", "temp_location=gs://my-bucket/beam"]
+
+
+def test_the_statistics_step_on_dataflow(tmp_path):
+    more = ["max_workers=9", "public_ips=true", "labels=team:video,cost:7"]
+    main(["--output", str(tmp_path), "--image", IMAGE, "--dataflow", *DATAFLOW, *more])
+    spec = next(iter(yaml.safe_load_all((tmp_path / "nextvlad-training-vertex.yaml").read_text())))
+    inputs = spec["root"]["dag"]["tasks"]["statistics"]["inputs"]["parameters"]
+    arguments = inputs["beam_pipeline_args"]["runtimeValue"]["constant"]
+    assert "--runner=DataflowRunner" in arguments
+    assert "--sdk_container_image=registry.example/nextvlad-cpu:fixed" in arguments
+    assert "--max_num_workers=9" in arguments
+    assert "--use_public_ips" in arguments
+    assert "--labels=cost=7" in arguments
+    assert "sdk_container_image" not in (tmp_path / "nextvlad-training-kubernetes.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (DATAFLOW[:2], "dataflow: temp_location is missing"),
+        ([*DATAFLOW, "subnet=x"], "dataflow setting 'subnet=x': expected name=value of project"),
+        ([*DATAFLOW, "max_workers=many"], "dataflow.max_workers is 'many' (str), expected a whole"),
+        ([*DATAFLOW[:2], "temp_location=/tmp"], "Invalid GCS path (/tmp/temp)"),
+        (["project=My Project", *DATAFLOW[1:]], "Invalid Project ID (My Project)"),
+    ],
+)
+def test_dataflow_settings_that_can_not_be(settings, words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--output", str(tmp_path), "--image", IMAGE, "--dataflow", *settings])
+    assert words in capsys.readouterr().err
+
+
 if __name__ == "__main__":
     for target_name, target in targets(IMAGE).items():
         compile_target(target, GOLDEN / f"{target_name}.yaml")

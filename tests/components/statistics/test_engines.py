@@ -134,7 +134,9 @@ def test_a_worker_that_is_killed_ends_the_step(delay, manifest, tmp_path):
         tmp_path / "manifest.json"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "components.statistics", "--examples", str(tmp_path), "--output",
+        # Deaf to SIGINT, as a shell starts a command in the background.
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh",
+         sys.executable, "-m", "components.statistics", "--examples", str(tmp_path), "--output",
          str(tmp_path / "s"), "--", "--direct_num_workers=2",
          "--direct_running_mode=multi_processing"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
