@@ -148,29 +148,34 @@ def _splits(statistics: Statistics) -> Markup:
 
 
 def _split_table(statistics: Statistics) -> Markup:
-    rows = []
-    for name, one in statistics.splits.items():
-        frames = one["frames_a_video"]
-        rows.append(
+    """Splits as columns: what is counted is more than a phone is wide."""
+    splits = statistics.splits.values()
+    is_frame = statistics.facts["level"] == records.FRAME
+    rows: list[tuple[str, list[str]]] = [("videos", [f"{s['records']:,}" for s in splits])]
+    if is_frame:
+        frames = [s["frames_a_video"] for s in splits]
+        rows += [
+            ("frames", [f"{s['frames']:,}" for s in splits]),
             (
-                name,
-                f"{one['records']:,}",
-                f"{one['frames']:,}",
-                f"{frames['minimum']} · {frames['median']} · {frames['maximum']}",
-                f"{one['labels_a_video']['mean']:.2f}",
-                f"{one['classes_with_examples']:,}",
-                f"{one['value_minimum']:.4f} … {one['value_maximum']:.4f}",
-                f"{one['saturated_low']:.2%} · {one['saturated_high']:.2%}",
-                f"{one['constant_dimensions']}",
-                f"{one['silent_audio']:,}",
-            )
-        )
-    columns = (
-        "split", "videos", "frames", "frames a video: least · median · most", "labels a video",
-        "classes with examples", "feature values", "saturated low · high", "constant dimensions",
-        "silent audio",
-    )  # fmt: skip
-    return table(columns, rows)
+                "frames a video: least · median · most",
+                [f"{f['minimum']} · {f['median']} · {f['maximum']}" for f in frames],
+            ),
+            ("videos of one frame", [f"{s['single_frame_videos']:,}" for s in splits]),
+            ("rgb and audio of unequal length", [f"{s['unequal_lengths']:,}" for s in splits]),
+            ("ratings of segments", [f"{s['rated_segments']:,}" for s in splits]),
+        ]
+    rows += [
+        ("labels a video", [f"{s['labels_a_video']['mean']:.2f}" for s in splits]),
+        ("videos without a label", [f"{s['records_without_labels']:,}" for s in splits]),
+        ("classes with examples", [f"{s['classes_with_examples']:,}" for s in splits]),
+        ("silent audio", [f"{s['silent_audio']:,}" for s in splits]),
+        ("least value", [f"{s['value_minimum']:.8g}" for s in splits]),
+        ("greatest value", [f"{s['value_maximum']:.8g}" for s in splits]),
+        ("saturated low", [f"{s['saturated_low']:.3%}" for s in splits]),
+        ("saturated high", [f"{s['saturated_high']:.3%}" for s in splits]),
+        ("constant dimensions", [f"{s['constant_dimensions']:,}" for s in splits]),
+    ]
+    return table(("", *statistics.splits), [(name, *values) for name, values in rows])
 
 
 def _features(statistics: Statistics, split: str) -> Markup:
@@ -197,7 +202,7 @@ def _feature_figures(statistics: Statistics, split: str) -> list[tuple[Markup, s
         (
             plots.heat_map(share, (0, len(dimensions)), (values[0], values[-1]),
                            "feature dimension", "value"),
-            "Where the values of each dimension lie: the darker, the more of them.",
+            "Where the values of each dimension lie: the deeper the blue, the more.",
         ),
         (
             plots.lines(
@@ -257,7 +262,7 @@ def _classes(vocabulary: Vocabulary, statistics: Statistics, split: str) -> Mark
     absent = np.flatnonzero(labels == 0)
     examples = ", ".join(vocabulary.names[i] for i in absent[:_TOP].tolist())
     missing = f"{len(absent):,} of {len(labels):,} classes have no example in {split}" + (
-        f": {examples}{' …' if len(absent) > _TOP else ''}." if len(absent) else "."
+        f": {examples}{' …' if len(absent) > _TOP else '.'}" if len(absent) else "."
     )
     pairs, counts = (statistics.arrays[f"{split}/{name}"] for name in ("pairs", "pair_counts"))
     together = [

@@ -69,7 +69,7 @@ def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
         # In one pass around the first row, which is no further from the mean than √n deviations:
         # that costs at most n units in the last place.
         count, size = values.shape
-        top = np.float64(counts.shape[1] - 1)
+        top = np.float64(counts.shape[1] - 2)
         for row in range(count):
             for dimension in range(size):
                 value = np.float64(values[row, dimension])
@@ -81,11 +81,10 @@ def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
         # A loop of its own, or the one above would not be done several numbers at a time.
         for row in range(count):
             for dimension in range(size):
+                place = (np.float64(values[row, dimension]) - low) * bins_a_unit
                 # Cut before it becomes an integer, which has no place for large numbers.
-                place = (np.float64(values[row, dimension]) - low) * bins_a_unit + 1.0
-                place = 0.0 if place < 0.0 else place
                 place = top if place > top else place
-                counts[dimension, np.int64(place)] += 1
+                counts[dimension, np.int64(place) + 1 if place >= 0.0 else 0] += 1
         for dimension in range(size):
             moved = mean[dimension] / count
             deviations[dimension] = max(0.0, deviations[dimension] - moved * mean[dimension])

@@ -52,7 +52,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "single_frame_share": (Check(maximum=0.05), "videos of one frame"),
     "duplicate_ids": (Check(maximum=0), "records whose id an earlier one of the split has"),
     "leaked_ids": (Check(maximum=0, severity="error"), "ids that another split has too"),
-    "classes_unseen": (Check(maximum=0), "classes of validate without an example in train"),
+    "classes_unseen": (Check(maximum=0), "classes that have no example in train"),
 }
 """Every check: what holds if no schema is given, and what it measures."""
 

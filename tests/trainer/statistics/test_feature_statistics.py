@@ -68,7 +68,7 @@ def test_moments_and_counts(level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_any_partition_and_order_agree(level, data):
     videos = videos_of(level, 12)
