@@ -84,3 +84,15 @@ def test_time_to_a_gap(tmp_path):
     lines = (tmp_path / "time_to_gap-sample.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["model", "mean_pooling", "dbof"]
     assert "<svg" in (tmp_path / "time_to_gap-sample.svg").read_text()
+
+
+@pytest.mark.slow
+def test_the_statistics_pass():
+    output = run(
+        "statistics_pass", "--frames", "0", "3", "--shards", "2", "--videos", "20",
+        "--rounds", "1", "--times", "2",
+    )  # fmt: skip
+    for level in ("video", "frame"):
+        assert re.search(rf"^40 {level}-level records, \d+ MB, one core$", output, re.MULTILINE)
+    assert len(re.findall(r"^the pass +[\d,]+ +[\d,]+ +[\d.]+% +1\.00$", output, re.MULTILINE)) == 2
+    assert output.count("two") == 2
