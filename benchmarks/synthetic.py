@@ -10,6 +10,9 @@ import numpy as np
 from trainer import records
 from trainer.manifest import Manifest, Shard
 
+_DEVIATION = 0.5
+"""Of the features, about that of YouTube-8M's."""
+
 
 def synthetic_manifest(
     folder: Path, shards: int, videos: int, frames: int, num_classes: int = records.NUM_CLASSES
@@ -28,9 +31,11 @@ def synthetic_manifest(
     def payloads(shard: int) -> Iterator[bytes]:
         for video in range(videos):
             if frames:
-                codes = rng.integers(0, 256, (frames, records.FEATURE_SIZE), np.uint8)
+                values = rng.normal(0, _DEVIATION, (frames, records.FEATURE_SIZE))
+                codes = records.quantise(values)
             else:
-                codes = rng.uniform(-1.9, 2, records.FEATURE_SIZE).astype(np.float32)
+                values = rng.normal(0, _DEVIATION, records.FEATURE_SIZE)
+                codes = np.clip(values, -1.9, 2).astype(np.float32)
             yield records.encode(
                 records.VideoRecord(
                     f"{shard:x}-{video}",

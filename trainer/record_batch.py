@@ -35,6 +35,8 @@ _LABELS, _RGB, _AUDIO = LABELS_KEY.encode(), MEAN_RGB_KEY.encode(), MEAN_AUDIO_K
 _IDS = tuple(key.encode() for key in ID_KEYS)
 _FEWEST = 3
 """Records of one layout for which an array pays."""
+_SMALL = 128
+"""Batches of fewer records are joined: who counts them pays by the batch, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,8 @@ def parse_video_batches(
     """Parse records as `trainer.records.parse_checked` does, at video level.
 
     Returns:
-        The sound records, a batch for each layout, and of each other record its place in `records`
-        and what is wrong with it.
+        The sound records in batches, and of each other record its place in `records` and what is
+        wrong with it.
     """
     parts: list[VideoBatch] = []
     single: list[int] = []
@@ -94,7 +96,9 @@ def parse_video_batches(
         except InputError as error:
             wrong.append((place, error))
     wrong.sort(key=lambda one: one[0])
-    return parts, wrong
+    small = [part for part in parts if len(part) < _SMALL]
+    whole = [part for part in parts if len(part) >= _SMALL]
+    return whole + ([_joined(small)] if small else []), wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,4 +220,15 @@ def _of_one(record: Record, place: int, num_classes: int) -> VideoBatch:
         video.labels,
         np.zeros(len(video.labels), np.int64),
         np.concatenate([video.rgb, video.audio])[None].astype(np.float32),
+    )
+
+
+def _joined(parts: Sequence[VideoBatch]) -> VideoBatch:
+    starts = np.cumsum([0, *(len(part) for part in parts)])[:-1].tolist()
+    return VideoBatch(
+        np.concatenate([part.places for part in parts]),
+        [video_id for part in parts for video_id in part.ids],
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([p.label_rows + start for p, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.features for part in parts]),
     )

@@ -42,7 +42,7 @@ from trainer.statistics.findings import (
 BLOCK_BYTES = 64 << 20
 """Shards on a disk are read in blocks of about so many bytes, by as many workers as there are."""
 IDS_A_PARTITION = 250_000
-_BATCH_BYTES, _BATCH_RECORDS = 8 << 20, 2048
+_BATCH_BYTES, _BATCH_RECORDS = 2 << 20, 2048
 BAD, IDS = "bad", "ids"
 
 

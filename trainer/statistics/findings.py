@@ -169,24 +169,23 @@ def find_duplicates(blocks: Sequence[IdBlock]) -> Duplicates:
     ids, places = ids[order], places[order]
     starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
     ends = np.append(starts[1:], len(ids))
-    repeated = np.flatnonzero(ends - starts > 1)
-    found = Duplicates()
-    within: dict[int, int] = {}
-    across: dict[tuple[int, int], int] = {}
-    first: list[tuple[bytes, tuple[Place, ...]]] = []
-    for group in repeated.tolist():
-        start, end = int(starts[group]), int(ends[group])
-        splits, counts = np.unique(places[start:end, 0], return_counts=True)
-        for split, count in zip(splits.tolist(), counts.tolist(), strict=True):
-            if count > 1:
-                within[split] = within.get(split, 0) + count - 1
-        for i, one in enumerate(splits.tolist()):
-            for other in splits.tolist()[i + 1 :]:
-                across[one, other] = across.get((one, other), 0) + 1
-        if len(first) < MOST_NAMED:
-            here = sorted(Place(*place) for place in places[start:end].tolist())
-            first.append((bytes(ids[start]), tuple(here[:MOST_NAMED])))
-    return found.merge(Duplicates(within, across, tuple(first)))
+    # How many of its records each id has in each split.
+    group = np.repeat(np.arange(len(starts)), ends - starts)
+    counts = np.zeros((len(starts), places[:, 0].max() + 1), np.int64)
+    np.add.at(counts, (group, places[:, 0]), 1)
+    more = np.maximum(counts - 1, 0).sum(axis=0)
+    within = {split: int(count) for split, count in enumerate(more.tolist()) if count}
+    across = {}
+    for one in range(counts.shape[1]):
+        for other in range(one + 1, counts.shape[1]):
+            if both := int(((counts[:, one] > 0) & (counts[:, other] > 0)).sum()):
+                across[one, other] = both
+    first = []
+    for repeated in np.flatnonzero(ends - starts > 1)[:MOST_NAMED].tolist():
+        start, end = int(starts[repeated]), int(ends[repeated])
+        here = sorted(Place(*place) for place in places[start:end].tolist())
+        first.append((bytes(ids[start]), tuple(here[:MOST_NAMED])))
+    return Duplicates(within, across, tuple(first))
 
 
 @dataclasses.dataclass(frozen=True)

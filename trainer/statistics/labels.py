@@ -28,6 +28,7 @@ class LabelCounts:
         self._pairs = np.zeros(0, np.int64)
         self._pair_counts = np.zeros(0, np.int64)
         self._pending: list[NDArray[np.int64]] = []
+        self._waiting = 0
 
     def add(self, labels: NDArray[np.int64], rows: NDArray[np.int64], videos: int) -> None:
         """Add videos 0 … videos − 1, of which `rows[i]` carries `labels[i]`, all in range."""
@@ -42,14 +43,15 @@ class LabelCounts:
                 break
             first, second = labels[:-distance][together], labels[distance:][together]
             self._pending.append(first * self.num_classes + second)
-        if sum(map(len, self._pending)) > _PENDING:
+            self._waiting += len(first)
+        if self._waiting > _PENDING:
             self._settle()
 
     def _settle(self) -> None:
         """Sort pending pairs in, so that memory is bounded by the pairs that there are."""
         if self._pending:
             pairs, counts = np.unique(np.concatenate(self._pending), return_counts=True)
-            self._pending = []
+            self._pending, self._waiting = [], 0
             self._merge_pairs(pairs, counts.astype(np.int64))
 
     def _merge_pairs(self, pairs: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
