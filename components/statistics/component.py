@@ -21,7 +21,7 @@ def statistics(
         beam_pipeline_args: Options of the Beam engine, such as --runner=DataflowRunner; none: on
             this machine.
         example_statistics: statistics.json and .npz, anomalies.json, bad_records.jsonl,
-            schema.yaml, stats.tfrecord and schema.pbtxt.
+            classes.csv, schema.yaml, stats.tfrecord and schema.pbtxt.
         report: What was found, as one HTML page.
     """
     from components.statistics.step import run_statistics

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from components.statistics.report import drift_section
+from components.statistics.write import CLASSES
 from trainer.errors import InputError
 from trainer.files import atomic_file, local_path
 from trainer.reporting.page import page, section, table
@@ -30,8 +34,8 @@ _NUMBERS = (
     ("constant_dimensions", "constant dimensions", "{:,.0f}"),
     ("saturated_low", "saturated low", "{:.4%}"),
     ("saturated_high", "saturated high", "{:.4%}"),
-    ("value_minimum", "least value", "{:.6f}"),
-    ("value_maximum", "greatest value", "{:.6f}"),
+    ("value_minimum", "least value", "{:.7f}"),
+    ("value_maximum", "greatest value", "{:.7f}"),
 )
 
 
@@ -59,7 +63,7 @@ def diff_statistics(one: str, other: str, report: str | os.PathLike[str] | None 
         f"B  {other}  (data {second.facts['data_fingerprint']})",
     ]
     sections = []
-    names = Vocabulary.of_indices(first.facts["num_classes"])
+    names = _vocabulary(first)
     for split in splits:
         rows = list(_rows(first, second, split))
         width = max(len(row[0]) for row in rows)
@@ -68,7 +72,7 @@ def diff_statistics(one: str, other: str, report: str | os.PathLike[str] | None 
         apart = drift_between(
             first.splits, first.arrays, split, second.splits, second.arrays, split
         )
-        lines += _drift_lines(apart)
+        lines += _drift_lines(apart, names)
         sections += [
             section(f"Split: {split}", "What both counted.", table(("", "A", "B", "B − A"), rows)),
             drift_section(f"{split}, B against A", apart, names),
@@ -96,15 +100,22 @@ def _rows(first: Statistics, second: Statistics, split: str) -> Iterator[tuple[s
         yield words, form.format(a), form.format(b), change if b <= a else f"+{change}"
 
 
-def _drift_lines(apart: Drift) -> list[str]:
+def _vocabulary(statistics: Statistics) -> Vocabulary:
+    """The names that the statistics were made with."""
+    with open(Path(statistics.folder) / CLASSES, newline="", encoding="utf-8") as file:
+        names = tuple(row["name"] for row in csv.DictReader(file))
+    return dataclasses.replace(Vocabulary.of_indices(len(names)), names=names)
+
+
+def _drift_lines(apart: Drift, vocabulary: Vocabulary) -> list[str]:
     far = np.argsort(-apart.features, kind="stable")[:_TOP].tolist()
     moved = np.argsort(-np.abs(apart.labels), kind="stable")[:_TOP].tolist()
     beyond = int((apart.feature_excess > 0).sum()), int((apart.label_excess > 0).sum())
     dimensions = "  ".join(f"{dimension_name(i)} {apart.features[i]:.4f}" for i in far)
-    classes = "  ".join(f"{i} {apart.labels[i]:+.4f}" for i in moved)
+    classes = "  ".join(f"{vocabulary.names[i]} {apart.labels[i]:+.4f}" for i in moved)
     return [
         f"feature drift: {beyond[0]:,} of {len(apart.features):,} dimensions beyond chance "
         f"({apart.features_by_chance:.4f}); most: {dimensions}",
-        f"label drift: {beyond[1]:,} of {len(apart.labels):,} classes beyond chance; most (class, "
-        f"change of share): {classes}",
+        f"label drift: {beyond[1]:,} of {len(apart.labels):,} classes beyond chance; most (change "
+        f"of share): {classes}",
     ]

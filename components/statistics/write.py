@@ -5,6 +5,7 @@ docs/statistics.md describes each.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import shutil
@@ -26,8 +27,10 @@ from trainer.statistics.feature_statistics import FeatureStatistics, merged
 from trainer.statistics.findings import Findings
 from trainer.statistics.schema import Schema, infer_schema
 from trainer.statistics.summary import arrays_of, summary_of
+from trainer.vocabulary import Vocabulary
 
 SCHEMA, BAD_RECORDS, COMPONENTS = "schema.yaml", "bad_records.jsonl", "pca.npz"
+CLASSES = "classes.csv"
 TFX_STATISTICS, TFX_SCHEMA = "stats.tfrecord", "schema.pbtxt"
 
 
@@ -86,12 +89,26 @@ def write_statistics(
         if config.covariance:
             _save(partial / COMPONENTS, _components(findings.by_split))
         shutil.copyfile(bad_records, partial / BAD_RECORDS)
+        _write_classes(partial / CLASSES, by_split, vocabulary)
         (partial / SCHEMA).write_text(inferred.to_yaml(), encoding="utf-8")
         (partial / TFX_SCHEMA).write_text(schema_text(inferred), encoding="utf-8")
         listing = statistics_list(by_split, vocabulary.names)
         tfrecord.write_records(partial / TFX_STATISTICS, [listing.SerializeToString()])
         write_json(partial / ANOMALIES, {"passed": passed, "anomalies": listed})
         write_json(partial / STATISTICS, facts)
+
+
+def _write_classes(
+    path: Path, by_split: dict[str, FeatureStatistics], vocabulary: Vocabulary
+) -> None:
+    """A line for each class: how many videos of each split carry it."""
+    counts = [one.labels.classes.tolist() for one in by_split.values()]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("class", "name", "verticals", *by_split))
+        rows = zip(vocabulary.names, vocabulary.verticals, *counts, strict=True)
+        for index, (name, verticals, *videos) in enumerate(rows):
+            writer.writerow((index, name, "; ".join(verticals), *videos))
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

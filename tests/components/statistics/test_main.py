@@ -1,5 +1,6 @@
 """The command line: the pass alone, and the comparison of two."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -90,7 +91,9 @@ def test_two_runs_side_by_side(two, capsys):
     assert rows["videos"][-3:] == ["48", "88", "+40"]
     assert rows["labels a video"][-1].startswith("-")
     assert rows["constant dimensions"][-1] == "="
-    assert "class, change of share): 11 +" in output.replace("most (", "")
+    with (two / "a" / "classes.csv").open() as file:
+        name = [row["name"] for row in csv.DictReader(file)][11]
+    assert f"most (change of share): {name} +" in output
     assert "only in A: validate" in output
     assert output.rstrip().endswith(f"page  {two / 'diff.html'}")
     html = (two / "diff.html").read_text()

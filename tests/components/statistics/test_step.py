@@ -1,5 +1,6 @@
 """The whole step: files, page, what is said, and what fails it."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -30,7 +31,7 @@ def test_artifacts_and_report(manifest, tmp_path, capsys):
     assert facts["splits"]["all"]["records"] == 68
     assert {path.name for path in (tmp_path / "s").iterdir()} == {
         "statistics.json", "statistics.npz", "anomalies.json", "bad_records.jsonl", "schema.yaml",
-        "schema.pbtxt", "stats.tfrecord",
+        "schema.pbtxt", "stats.tfrecord", "classes.csv",
     }  # fmt: skip
     assert json.loads((tmp_path / "s" / "anomalies.json").read_text()) == {
         "passed": True, "anomalies": facts["anomalies"],
@@ -40,6 +41,11 @@ def test_artifacts_and_report(manifest, tmp_path, capsys):
     assert arrays["all/labels"].sum() == facts["splits"]["all"]["labels"]
     for name in ("mean", "histogram", "frames", "labels"):
         assert f"train/{name}" in arrays
+    with (tmp_path / "s" / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(manifest.read_vocabulary().names)
+    for split in ("train", "validate", "all"):
+        assert [int(row[split]) for row in rows] == arrays[f"{split}/labels"].tolist()
 
 
 def test_its_own_schema_holds_and_equal_data_does_not_drift(manifest, tmp_path):
