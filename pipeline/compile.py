@@ -63,7 +63,10 @@ def _dataflow_arguments(settings: Sequence[str], image: str) -> tuple[str, ...]:
                 f"{nearest(name, fields)}"
             )
         if name == "labels":
-            values[name] = dict(part.split(":", 1) for part in text.split(",") if ":" in part)
+            parts = [part.partition(":") for part in text.split(",")]
+            if not all(colon for _, colon, _ in parts):
+                raise InputError(f"dataflow.labels is {text!r}, expected such as team:video,cost:7")
+            values[name] = {key: value for key, _, value in parts}
         elif kinds[name] is str:
             values[name] = text
         else:

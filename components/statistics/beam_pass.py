@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
 
-from components.statistics.engines import engine_errors
+from components.statistics.engines import engine_errors, is_in_process
 from trainer import records, tfrecord
 from trainer.errors import InputError
 from trainer.files import BUCKETS, local_path
@@ -71,7 +71,7 @@ def blocks_of(number: int, shard: Shard, size: int = BLOCK_BYTES) -> Iterator[Bl
         return
     try:
         index = tfrecord.index_file(shard.path)
-    except InputError:  # the reader says what is wrong
+    except (InputError, OSError):  # the reader says what is wrong
         yield Block(number, 0, 0, shard.records)
         return
     offsets = index.offsets
@@ -92,7 +92,7 @@ class CollectBlocks(beam.DoFn):
     Further outputs: `bad`, of `BadRecord`; `ids`, of `(partition, IdBlock)`.
     """
 
-    def __init__(self, manifest: Manifest, covariance: bool, progress: bool = True) -> None:
+    def __init__(self, manifest: Manifest, covariance: bool, progress: bool = False) -> None:
         self.level, self.num_classes = manifest.level, manifest.num_classes
         self.shards, self.covariance = manifest.shards, covariance
         self.records = sum(shard.records for shard in manifest.shards)
@@ -112,6 +112,9 @@ class CollectBlocks(beam.DoFn):
                 self.level, self.num_classes, self.covariance
             )
         statistics = self.by_split[shard.split]
+        # Of the whole block: an element of its own for a few ids would cost more than they.
+        all_numbers: list[int] = []
+        all_ids: list[str] = []
         for batch in self._batches(shard, block):
             if isinstance(batch, tfrecord.Damage):
                 yield self._bad(shard, block, batch)
@@ -123,8 +126,10 @@ class CollectBlocks(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(
                     BAD, BadRecord(shard.split, shard.uri, record.index, record.offset, reason)
                 )
-            for partition, ids_block in self._partitioned(block.shard, shard, numbers, ids):
-                yield beam.pvalue.TaggedOutput(IDS, (partition, ids_block))
+            all_numbers += numbers
+            all_ids += ids
+        for partition, ids_block in self._partitioned(block.shard, shard, all_numbers, all_ids):
+            yield beam.pvalue.TaggedOutput(IDS, (partition, ids_block))
         if self.shows_progress:
             self.progress.advance(block.count, shard.uri.rpartition("/")[2])
 
@@ -157,6 +162,10 @@ class CollectBlocks(beam.DoFn):
                         batch, size = [], 0
         except FileNotFoundError:
             yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
+        except OSError as error:
+            reason = f"can not be read on: {error.strerror or error}"
+            number = batch[-1].index + 1 if batch else block.first
+            yield tfrecord.Damage(number, block.offset, reason, whole_rest=True)
         if batch:
             yield batch
 
@@ -246,14 +255,16 @@ class MergeStatistics(beam.CombineFn):
 
 
 @beam.ptransform_fn
-def ComputeStatistics(shards: Any, manifest: Manifest, covariance: bool) -> Any:  # noqa: N802
+def ComputeStatistics(  # noqa: N802
+    shards: Any, manifest: Manifest, covariance: bool, progress: bool = False
+) -> Any:
     """Numbers of shards → `statistics` by split, `bad` records, `duplicates` of ids."""
+    collect = CollectBlocks(manifest, covariance, progress)
     results = (
         shards
         | "Blocks" >> beam.FlatMap(lambda number: blocks_of(number, manifest.shards[number]))
         | "SpreadBlocks" >> beam.Reshuffle()
-        | "Collect"
-        >> beam.ParDo(CollectBlocks(manifest, covariance)).with_outputs(BAD, IDS, main="statistics")
+        | "Collect" >> beam.ParDo(collect).with_outputs(BAD, IDS, main="statistics")
     )
     merge = MergeStatistics(manifest.level, manifest.num_classes, covariance)
     return {
@@ -281,12 +292,13 @@ def run_pass(
     Raises:
         InputError: the engine can not be reached, or lost a worker.
     """
+    progress = is_in_process(options)
     with _results_folder(options) as folder, engine_errors(options):
         with beam.Pipeline(options=options) as pipeline:
             results = (
                 pipeline
                 | "Shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)
-                | "ComputeStatistics" >> ComputeStatistics(manifest, covariance)
+                | "ComputeStatistics" >> ComputeStatistics(manifest, covariance, progress)
             )
             _ = (
                 results["statistics"]
@@ -306,6 +318,12 @@ def run_pass(
         by_split = dict(
             _split_name(record.payload) for record in _written_records(folder, "statistics")
         )
+        # Beam writes a file even where there was nothing to write.
+        if not any(True for _ in _written_files(folder, "statistics")):
+            raise InputError(
+                f"the engine's workers left nothing in {folder}, which they do not share with this "
+                "machine; give --temp_location, a place where all of them can write"
+            )
         order = sorted(by_split, key=SPLITS.index)
         bad = sorted(BadRecord.of_json(line) for line in _written_lines(folder, "bad"))
         with open(bad_records, "w", encoding="utf-8") as file:
@@ -363,9 +381,9 @@ def _results_folder(options: PipelineOptions) -> Iterator[str]:
     try:
         yield folder
     finally:
-        found = [one.path for m in FileSystems.match([f"{folder}/*"]) for one in m.metadata_list]
-        if found:
-            FileSystems.delete(found)
+        # What can not be tidied up must not hide why the pass ended.
+        with contextlib.suppress(Exception):
+            FileSystems.delete([folder] if "://" not in folder else [f"{folder}/"])
 
 
 def _written_files(folder: str, name: str) -> Iterator[Any]:

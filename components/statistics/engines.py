@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import grpc
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -99,7 +100,9 @@ def _check_names(arguments: Sequence[str]) -> None:
                 f"beam_pipeline_args: Beam has no option {name}"
                 f"{nearest(name.lstrip('-'), [one.lstrip('-') for one in known], prefix='--')}"
             )
-    parser.parse_known_args(arguments)  # the values
+    _, rest = parser.parse_known_args(arguments)  # the values
+    if rest:
+        raise InputError(f"beam_pipeline_args: {rest[0]!r}: expected --name=value")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -126,10 +129,7 @@ def engine_errors(options: PipelineOptions) -> Iterator[None]:
     except InputError:
         raise
     except (grpc.RpcError, grpc.FutureTimeoutError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"the Beam engine {where} can not be reached, or went away "
-            f"({_first_line(error) or type(error).__name__}); nothing was written"
-        ) from None
+        raise _gone(where, error) from None
     except RuntimeError as error:
         text = str(error)
         if any(one in text for one in (DIED, "Channel closed prematurely", "SDK harness")):
@@ -140,6 +140,20 @@ def engine_errors(options: PipelineOptions) -> Iterator[None]:
         if re.search(r"Pipeline \S+ failed in state|Job did not reach to a terminal", text):
             raise InputError(f"the Beam engine {where}: {_first_line(error)}") from None
         raise
+    except Exception as error:
+        # Of Google's libraries, which share no base: no credentials, no such project, a failed job.
+        if type(error).__module__.partition(".")[0] in ("google", "apitools") or (
+            "dataflow" in type(error).__module__
+        ):
+            raise _gone(where, error) from None
+        raise
+
+
+def _gone(where: str, error: BaseException) -> InputError:
+    return InputError(
+        f"the Beam engine {where} can not be reached, or went away "
+        f"({_first_line(error) or type(error).__name__}); nothing was written"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -201,8 +215,11 @@ class Dataflow:
         return given + [f"--labels={key}={value}" for key, value in labels.items()]
 
 
-def is_remote(options: PipelineOptions) -> bool:
-    """Whether the workers are on other machines, which share a bucket with this one at most."""
-    return "Dataflow" in str(options.view_as(StandardOptions).runner) or bool(
-        options.view_as(GoogleCloudOptions).temp_location
+def is_in_process(options: PipelineOptions) -> bool:
+    """Whether one worker in this process does all, so that it knows how far the whole is."""
+    direct = options.view_as(DirectOptions)
+    return (
+        str(options.view_as(StandardOptions).runner) == IN_PROCESS_RUNNER
+        and direct.direct_running_mode != "multi_processing"
+        and direct.direct_num_workers == 1
     )

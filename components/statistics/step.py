@@ -51,11 +51,17 @@ def run_statistics(
     earlier = _earlier(manifest, config)
     size = sum(shard.bytes for shard in manifest.shards)
     options = engine_options(beam_pipeline_args, size)
+    names = manifest.read_vocabulary().names  # before hours of reading, not after
+    if len(names) != manifest.num_classes:
+        raise InputError(
+            f"{manifest.vocabulary}: names {len(names):,} classes, expected "
+            f"{manifest.num_classes:,}"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         bad_records = Path(scratch) / "bad_records.jsonl"
         findings = run_pass(manifest, options, config.covariance, str(bad_records))
         for number, bad in enumerate(findings.bad.first):
-            say("statistics", f"bad record {number + 1} of {findings.bad.total:,}: {bad}")
+            say("statistics", f"bad record {number + 1} ({findings.bad.total:,} are lost): {bad}")
         if not findings.by_split:
             raise InputError(f"{manifest.source}: {_nothing(manifest, findings.bad.total)}")
         write_statistics(

@@ -129,14 +129,18 @@ def _add_dimensions(dataset: Any, statistics: FeatureStatistics) -> None:
         feature.path.step.append(f"{name}.{index}")
         _fill(
             feature.num_stats,
-            features.count,
+            statistics.records,
             float(moments["mean"][dimension]),
             float(moments["variance"][dimension]),
             (float(moments["minimum"][dimension]), float(moments["maximum"][dimension])),
             float(quantiles[dimension, median]),
         )
+        # A value a frame.
         common = feature.num_stats.common_stats
-        common.num_missing = int(statistics.non_finite[dimension])
+        common.tot_num_values = features.count
+        common.avg_num_values = features.count / statistics.records
+        common.min_num_values = int(np.flatnonzero(statistics.frames)[0])
+        common.max_num_values = statistics.longest
         _fill_histogram(feature.num_stats, features.histogram[dimension], lower, width)
 
 

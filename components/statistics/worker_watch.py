@@ -41,7 +41,7 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
     if not here or options.view_as(DirectOptions).direct_running_mode != "multi_processing":
         yield
         return
-    died, done = threading.Event(), threading.Event()
+    died, done, leaving = threading.Event(), threading.Event(), threading.Lock()
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -57,7 +57,9 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             # Wakes the main thread, which waits without a limit; again, if something swallowed it.
-            signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
+            with leaving:
+                if not done.is_set():
+                    signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
     def wake(*_: object) -> None:
         if not done.is_set():
@@ -76,7 +78,8 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
         raise RuntimeError(DIED) from None
     finally:
         done.set()
-        signal.signal(WAKE, handler)
+        with leaving:  # a signal that was sent has found its handler
+            signal.signal(WAKE, handler)
         threading.excepthook = before
         beam_log.setLevel(level)
 

@@ -44,8 +44,8 @@ class LabelCounts:
             first, second = labels[:-distance][together], labels[distance:][together]
             self._pending.append(first * self.num_classes + second)
             self._waiting += len(first)
-        if self._waiting > _PENDING:
-            self._settle()
+            if self._waiting > _PENDING:
+                self._settle()
 
     def _settle(self) -> None:
         """Sort pending pairs in, so that memory is bounded by the pairs that there are."""

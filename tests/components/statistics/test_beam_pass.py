@@ -236,3 +236,40 @@ def test_the_transform_is_one_to_pipe(manifest):
         )
         counts = found["statistics"] | beam.MapTuple(lambda split, one: (split, one.records))
         assert_that(counts, equal_to([("train", 48), ("validate", 20)]))
+
+
+def test_results_by_a_place_that_workers_share(manifest, tmp_path):
+    """As on other machines; nothing stays there."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    assert_right(passed(manifest, tmp_path, f"--temp_location={shared}"), manifest)
+    assert list(shared.iterdir()) == []
+
+
+def test_workers_that_write_elsewhere_are_noticed(manifest, tmp_path, monkeypatch):
+    from trainer.errors import InputError
+
+    monkeypatch.setattr("components.statistics.beam_pass._written_files", lambda *_: iter(()))
+    with pytest.raises(InputError, match=r"workers left nothing in .*; give --temp_location"):
+        passed(manifest, tmp_path)
+
+
+def test_a_shard_that_can_not_be_read(manifest, tmp_path):
+    shard = manifest.shards[0]
+    shard.path.unlink()
+    shard.path.mkdir()
+    findings = passed(manifest, tmp_path)
+    assert findings.bad.first[0].reason == "can not be read on: Is a directory"
+    assert findings.bad.total == shard.records
+
+
+def test_ids_of_a_block_are_one_element_a_partition(manifest):
+    from components.statistics.beam_pass import IDS, CollectBlocks
+
+    collect = CollectBlocks(manifest, covariance=False)
+    collect.setup()
+    collect.start_bundle()
+    (block,) = blocks_of(0, manifest.shards[0])
+    found = [one for one in collect.process(block) if getattr(one, "tag", "") == IDS]
+    assert len(found) == 1
+    assert len(found[0].value[1].ids) == manifest.shards[0].records

@@ -53,6 +53,7 @@ def test_without_options_it_runs_here(monkeypatch):
         (["--runer=FlinkRunner"], "Beam has no option --runer; did you mean --runner"),
         (["--direct_num_worker=2"], "no option --direct_num_worker; did you mean --direct_num_w"),
         (["--runner=NoSuchRunner"], "NoSuchRunner"),
+        (["runner=FlinkRunner"], "'runner=FlinkRunner': expected --name=value"),
         (["--job_server_timeout=soon"], "job-server-timeout: invalid int value: 'soon'"),
         (["--runner=DataflowRunner", "--project=my-project"], "Missing GCS path option"),
         (

@@ -100,7 +100,7 @@ def test_a_bad_record_fails_the_step_and_is_named(make, words, manifest, tmp_pat
     place = f"{manifest.shards[1].uri}: record 3 (at byte "
     with pytest.raises(InputError, match=rf"{re.escape(place)}.*{words}"):
         run(manifest, tmp_path)
-    assert f"bad record 1 of 1: {place}" in capsys.readouterr().out
+    assert f"bad record 1 (1 are lost): {place}" in capsys.readouterr().out
     (line,) = (tmp_path / "s" / "bad_records.jsonl").read_text().splitlines()
     assert json.loads(line)["record"] == 3
     # What was written is whole and says that the data did not pass: nobody trains on it.
@@ -125,7 +125,7 @@ def test_many_bad_records_are_named_and_counted(manifest, tmp_path, capsys, monk
         records.write_records(shard.path, [b"garbage"] * shard.records)
     with pytest.raises(InputError, match="20 of 68 records are bad"):
         run(manifest, tmp_path)
-    assert "bad record 5 of 20: " in (output := capsys.readouterr().out)
+    assert "bad record 5 (20 are lost): " in (output := capsys.readouterr().out)
     assert "bad record 6" not in output
     assert len((tmp_path / "s" / "bad_records.jsonl").read_text().splitlines()) == 20
 

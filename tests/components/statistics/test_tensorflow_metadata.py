@@ -39,7 +39,11 @@ def test_statistics(level):
             moments["minimum"][dimension], moments["maximum"][dimension],
         )  # fmt: skip
         assert numbers.median == quantiles[dimension, QUANTILES.index(0.5)]
-        assert numbers.common_stats.num_non_missing == statistics.count
+        common = numbers.common_stats
+        assert common.num_non_missing == 40
+        assert common.tot_num_values == statistics.count
+        lengths = [video.num_frames for video in videos]
+        assert (common.min_num_values, common.max_num_values) == (min(lengths), max(lengths))
         (histogram,) = numbers.histograms
         assert sum(bucket.sample_count for bucket in histogram.buckets) == statistics.count
         assert len(histogram.buckets) <= 32
