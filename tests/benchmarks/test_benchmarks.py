@@ -90,7 +90,7 @@ def test_time_to_a_gap(tmp_path):
 def test_the_statistics_pass():
     output = run(
         "statistics_pass", "--frames", "0", "3", "--shards", "2", "--videos", "20",
-        "--rounds", "1", "--times", "2",
+        "--rounds", "1", "--times", "2", "--one-core-times", "1",
     )  # fmt: skip
     for level in ("video", "frame"):
         assert re.search(rf"^40 {level}-level records, \d+ MB, one core$", output, re.MULTILINE)

@@ -27,6 +27,7 @@ def test_by_hand():
 
 def test_the_distance_is_scipy_s(rng):
     from scipy import stats
+
     one, other = rng.integers(0, 8, (300, 2)), rng.integers(0, 6, (200, 2))
     found = drift(arrays_of(one, []), arrays_of(other, []), (300, 200))
     for dimension in range(2):
