@@ -320,6 +320,14 @@ class TrainingConfig:
     )
 
 
+_DIMENSION = "Kolmogorov–Smirnov distance of a feature dimension"
+_CLASS = "difference of the share of videos with a class"
+
+
+def _distance(default: float, *words: str) -> Any:
+    return parameter(default, ", ".join(words), minimum=0, maximum=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class StatisticsConfig:
     """What the pass over the data computes, and what of it stops a run.
@@ -339,34 +347,14 @@ class StatisticsConfig:
         "what holds of YouTube-8M"
     )  # fmt: skip
     baseline: str = parameter("", "folder of an earlier run's statistics to compare with")
-    split_drift_warning: float = parameter(
-        0.1, "Kolmogorov–Smirnov distance of a feature dimension, validate against train",
-        minimum=0, maximum=1,
-    )  # fmt: skip
-    split_drift_error: float = parameter(
-        0.5, "the same, above which the run stops", minimum=0, maximum=1
-    )
-    split_label_drift_warning: float = parameter(
-        0.05, "difference of the share of videos with a class, validate against train",
-        minimum=0, maximum=1,
-    )  # fmt: skip
-    split_label_drift_error: float = parameter(
-        0.3, "the same, above which the run stops", minimum=0, maximum=1
-    )
-    run_drift_warning: float = parameter(
-        0.1, "Kolmogorov–Smirnov distance of a feature dimension, against the earlier run",
-        minimum=0, maximum=1,
-    )  # fmt: skip
-    run_drift_error: float = parameter(
-        0.3, "the same, above which the run stops", minimum=0, maximum=1
-    )
-    run_label_drift_warning: float = parameter(
-        0.05, "difference of the share of videos with a class, against the earlier run",
-        minimum=0, maximum=1,
-    )  # fmt: skip
-    run_label_drift_error: float = parameter(
-        0.3, "the same, above which the run stops", minimum=0, maximum=1
-    )
+    split_drift_warning: float = _distance(0.1, _DIMENSION, "validate against train")
+    split_drift_error: float = _distance(0.5, "the same, above which the run stops")
+    split_label_drift_warning: float = _distance(0.05, _CLASS, "validate against train")
+    split_label_drift_error: float = _distance(0.3, "the same, above which the run stops")
+    run_drift_warning: float = _distance(0.1, _DIMENSION, "against the earlier run")
+    run_drift_error: float = _distance(0.3, "the same, above which the run stops")
+    run_label_drift_warning: float = _distance(0.05, _CLASS, "against the earlier run")
+    run_label_drift_error: float = _distance(0.3, "the same, above which the run stops")
 
 
 @dataclasses.dataclass(frozen=True)

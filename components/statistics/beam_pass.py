@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -18,11 +16,19 @@ from typing import Any, BinaryIO
 import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
 
 from components.statistics.engines import engine_errors, is_in_process
+from components.statistics.results import (
+    BAD,
+    DUPLICATES,
+    STATISTICS,
+    read_results,
+    results_folder,
+    write_results,
+)
 from trainer import records, tfrecord
 from trainer.errors import InputError
 from trainer.files import BUCKETS, local_path
@@ -32,8 +38,6 @@ from trainer.record_batch import parse_video_batches
 from trainer.statistics.feature_statistics import FeatureStatistics
 from trainer.statistics.findings import (
     BadRecord,
-    BadRecords,
-    Duplicates,
     Findings,
     IdBlock,
     find_duplicates,
@@ -43,7 +47,7 @@ BLOCK_BYTES = 64 << 20
 """Shards on a disk are read in blocks of about so many bytes, by as many workers as there are."""
 IDS_A_PARTITION = 250_000
 _BATCH_BYTES, _BATCH_RECORDS = 2 << 20, 2048
-BAD, IDS = "bad", "ids"
+IDS = "ids"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,13 +268,13 @@ def ComputeStatistics(  # noqa: N802
         shards
         | "Blocks" >> beam.FlatMap(lambda number: blocks_of(number, manifest.shards[number]))
         | "SpreadBlocks" >> beam.Reshuffle()
-        | "Collect" >> beam.ParDo(collect).with_outputs(BAD, IDS, main="statistics")
+        | "Collect" >> beam.ParDo(collect).with_outputs(BAD, IDS, main=STATISTICS)
     )
     merge = MergeStatistics(manifest.level, manifest.num_classes, covariance)
     return {
-        "statistics": results.statistics | "Merge" >> beam.CombinePerKey(merge),
+        STATISTICS: results.statistics | "Merge" >> beam.CombinePerKey(merge),
         BAD: results[BAD],
-        "duplicates": results[IDS]
+        DUPLICATES: results[IDS]
         | "GroupIds" >> beam.GroupByKey()
         | "FindDuplicates" >> beam.MapTuple(lambda _, blocks: find_duplicates(list(blocks))),
     }
@@ -293,56 +297,15 @@ def run_pass(
         InputError: the engine can not be reached, or lost a worker.
     """
     progress = is_in_process(options)
-    with _results_folder(options) as folder, engine_errors(options):
+    with results_folder(options) as folder, engine_errors(options):
         with beam.Pipeline(options=options) as pipeline:
             results = (
                 pipeline
                 | "Shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)
                 | "ComputeStatistics" >> ComputeStatistics(manifest, covariance, progress)
             )
-            _ = (
-                results["statistics"]
-                | "Serialise" >> beam.MapTuple(lambda split, one: _with_name(split, one.to_bytes()))
-                | "WriteStatistics" >> beam.io.WriteToTFRecord(f"{folder}/statistics")
-            )
-            _ = (
-                results[BAD]
-                | "BadAsJson" >> beam.Map(BadRecord.to_json)
-                | "WriteBad" >> beam.io.WriteToText(f"{folder}/bad")
-            )
-            _ = (
-                results["duplicates"]
-                | "DuplicatesAsJson" >> beam.Map(Duplicates.to_json)
-                | "WriteDuplicates" >> beam.io.WriteToText(f"{folder}/duplicates")
-            )
-        by_split = dict(
-            _split_name(record.payload) for record in _written_records(folder, "statistics")
-        )
-        # Beam writes a file even where there was nothing to write.
-        if not any(True for _ in _written_files(folder, "statistics")):
-            raise InputError(
-                f"the engine's workers left nothing in {folder}, which they do not share with this "
-                "machine; give --temp_location, a place where all of them can write"
-            )
-        order = sorted(by_split, key=SPLITS.index)
-        bad = sorted(BadRecord.of_json(line) for line in _written_lines(folder, "bad"))
-        with open(bad_records, "w", encoding="utf-8") as file:
-            file.writelines(f"{one.to_json()}\n" for one in bad)
-        duplicates = Duplicates()
-        for line in _written_lines(folder, "duplicates"):
-            duplicates = duplicates.merge(Duplicates.of_json(line))
-    statistics = {split: FeatureStatistics.of_bytes(by_split[split]) for split in order}
-    counted = {split: one for split, one in statistics.items() if one.records}
-    return Findings(counted, BadRecords.of(bad), duplicates)
-
-
-def _with_name(name: str, data: bytes) -> bytes:
-    return name.encode() + b"\n" + data
-
-
-def _split_name(payload: bytes) -> tuple[str, bytes]:
-    name, _, data = payload.partition(b"\n")
-    return name.decode(), data
+            write_results(results, folder)
+        return read_results(folder, bad_records)
 
 
 def _size(kept: Iterable[tfrecord.Record]) -> int:
@@ -367,42 +330,3 @@ def _opened(uri: str) -> Iterator[tuple[BinaryIO, int]]:
         raise FileNotFoundError(uri)
     with FileSystems.open(uri, compression_type="uncompressed") as remote:
         yield remote, match.metadata_list[0].size_in_bytes
-
-
-@contextlib.contextmanager
-def _results_folder(options: PipelineOptions) -> Iterator[str]:
-    """A folder that only this run knows, where the engine's workers can write; removed after it."""
-    shared = options.view_as(GoogleCloudOptions).temp_location
-    if not shared:
-        with tempfile.TemporaryDirectory() as folder:
-            yield folder
-        return
-    folder = FileSystems.join(shared, f"statistics-{uuid.uuid4().hex}")
-    try:
-        yield folder
-    finally:
-        # What can not be tidied up must not hide why the pass ended.
-        with contextlib.suppress(Exception):
-            FileSystems.delete([folder] if "://" not in folder else [f"{folder}/"])
-
-
-def _written_files(folder: str, name: str) -> Iterator[Any]:
-    (match,) = FileSystems.match([f"{folder}/{name}*"])
-    for one in sorted(match.metadata_list, key=lambda metadata: metadata.path):
-        with FileSystems.open(one.path, compression_type="uncompressed") as file:
-            yield file, one
-
-
-def _written_records(folder: str, name: str) -> Iterator[tfrecord.Record]:
-    for file, one in _written_files(folder, name):
-        # Beam writes a file without a byte where there was nothing to write.
-        for record in tfrecord.scan_records(file, one.path, one.size_in_bytes):
-            if isinstance(record, tfrecord.Record):
-                yield record
-            elif one.size_in_bytes:
-                raise InputError(f"{one.path}: {record.reason}")
-
-
-def _written_lines(folder: str, name: str) -> Iterator[str]:
-    for file, _ in _written_files(folder, name):
-        yield from (line for line in file.read().decode().splitlines() if line)

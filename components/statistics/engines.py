@@ -100,7 +100,7 @@ def _check_names(arguments: Sequence[str]) -> None:
                 f"beam_pipeline_args: Beam has no option {name}"
                 f"{nearest(name.lstrip('-'), [one.lstrip('-') for one in known], prefix='--')}"
             )
-    _, rest = parser.parse_known_args(arguments)  # the values
+    _, rest = parser.parse_known_args(arguments)  # what it does not know is refused below
     if rest:
         raise InputError(f"beam_pipeline_args: {rest[0]!r}: expected --name=value")
 

@@ -7,7 +7,7 @@ partition and order of the records gives the same, and moments, quantiles and di
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,6 @@ from trainer.statistics.counting import count_codes, count_values
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LOW, BINS_A_UNIT, BINS = -2.0, 128, 514
 """Bins of video-level values: 1/128 wide from −2 to 2.015625, which holds every mean of codes."""
-
-
-class Distributions(Protocol):
-    """What both kinds have in common.
-
-    Attributes:
-        count: frames (or videos) that were added.
-        histogram: int64 [1152, bins].
-    """
-
-    count: int
-    histogram: NDArray[np.int64]
-
-    def edges(self) -> NDArray[np.float64]: ...
-    def moments(self) -> dict[str, NDArray[np.float64]]: ...
-    def quantiles(self) -> NDArray[np.float64]: ...
-    def saturated(self) -> NDArray[np.float64]: ...
-    def state(self) -> dict[str, NDArray[Any]]: ...
-    def load(self, state: dict[str, NDArray[Any]]) -> None: ...
 
 
 class CodeDistributions:

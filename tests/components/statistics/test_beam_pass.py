@@ -249,7 +249,7 @@ def test_results_by_a_place_that_workers_share(manifest, tmp_path):
 def test_workers_that_write_elsewhere_are_noticed(manifest, tmp_path, monkeypatch):
     from trainer.errors import InputError
 
-    monkeypatch.setattr("components.statistics.beam_pass._written_files", lambda *_: iter(()))
+    monkeypatch.setattr("components.statistics.results._written_files", lambda *_: iter(()))
     with pytest.raises(InputError, match=r"workers left nothing in .*; give --temp_location"):
         passed(manifest, tmp_path)
 

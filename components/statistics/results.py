@@ -1,0 +1,119 @@
+"""What the pass found, from the engine's workers to this process: through files that both see."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+
+from trainer import tfrecord
+from trainer.errors import InputError
+from trainer.manifest import SPLITS
+from trainer.statistics.feature_statistics import FeatureStatistics
+from trainer.statistics.findings import BadRecord, BadRecords, Duplicates, Findings
+
+STATISTICS, BAD, DUPLICATES = "statistics", "bad", "duplicates"
+"""Outputs of the pass, and how their files' names start."""
+
+
+@contextlib.contextmanager
+def results_folder(options: PipelineOptions) -> Iterator[str]:
+    """A folder that only this run knows, where the engine's workers can write; removed after it."""
+    shared = options.view_as(GoogleCloudOptions).temp_location
+    if not shared:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+        return
+    folder = FileSystems.join(shared, f"statistics-{uuid.uuid4().hex}")
+    try:
+        yield folder
+    finally:
+        # What can not be tidied up must not hide why the pass ended.
+        with contextlib.suppress(Exception):
+            FileSystems.delete([folder] if "://" not in folder else [f"{folder}/"])
+
+
+def write_results(results: Mapping[str, Any], folder: str) -> None:
+    """Write the outputs of the pass, a PCollection each, into a folder; part of the pipeline."""
+    _ = (
+        results[STATISTICS]
+        | "Serialise" >> beam.MapTuple(lambda split, one: _with_name(split, one.to_bytes()))
+        | "WriteStatistics" >> beam.io.WriteToTFRecord(f"{folder}/{STATISTICS}")
+    )
+    _ = (
+        results[BAD]
+        | "BadAsJson" >> beam.Map(BadRecord.to_json)
+        | "WriteBad" >> beam.io.WriteToText(f"{folder}/{BAD}")
+    )
+    _ = (
+        results[DUPLICATES]
+        | "DuplicatesAsJson" >> beam.Map(Duplicates.to_json)
+        | "WriteDuplicates" >> beam.io.WriteToText(f"{folder}/{DUPLICATES}")
+    )
+
+
+def read_results(folder: str, bad_records: str) -> Findings:
+    """Read them after the pipeline's end.
+
+    Args:
+        folder: that they were written into.
+        bad_records: a file of this machine to write: each bad record as a line of JSON, by split,
+            shard and number.
+
+    Raises:
+        InputError: there is nothing in the folder: the workers write to another place.
+    """
+    # Beam writes a file even where there was nothing to write.
+    if not any(True for _ in _written_files(folder, STATISTICS)):
+        raise InputError(
+            f"the engine's workers left nothing in {folder}, which they do not share with this "
+            "machine; give --temp_location, a place where all of them can write"
+        )
+    by_split = dict(_split_name(record.payload) for record in _written_records(folder, STATISTICS))
+    bad = sorted(BadRecord.of_json(line) for line in _written_lines(folder, BAD))
+    with open(bad_records, "w", encoding="utf-8") as file:
+        file.writelines(f"{one.to_json()}\n" for one in bad)
+    duplicates = Duplicates()
+    for line in _written_lines(folder, DUPLICATES):
+        duplicates = duplicates.merge(Duplicates.of_json(line))
+    order = sorted(by_split, key=SPLITS.index)
+    statistics = {split: FeatureStatistics.of_bytes(by_split[split]) for split in order}
+    counted = {split: one for split, one in statistics.items() if one.records}
+    return Findings(counted, BadRecords.of(bad), duplicates)
+
+
+def _with_name(name: str, data: bytes) -> bytes:
+    return name.encode() + b"\n" + data
+
+
+def _split_name(payload: bytes) -> tuple[str, bytes]:
+    name, _, data = payload.partition(b"\n")
+    return name.decode(), data
+
+
+def _written_files(folder: str, name: str) -> Iterator[Any]:
+    (match,) = FileSystems.match([f"{folder}/{name}*"])
+    for one in sorted(match.metadata_list, key=lambda metadata: metadata.path):
+        with FileSystems.open(one.path, compression_type="uncompressed") as file:
+            yield file, one
+
+
+def _written_records(folder: str, name: str) -> Iterator[tfrecord.Record]:
+    for file, one in _written_files(folder, name):
+        # Beam writes a file without a byte where there was nothing to write.
+        for record in tfrecord.scan_records(file, one.path, one.size_in_bytes):
+            if isinstance(record, tfrecord.Record):
+                yield record
+            elif one.size_in_bytes:
+                raise InputError(f"{one.path}: {record.reason}")
+
+
+def _written_lines(folder: str, name: str) -> Iterator[str]:
+    for file, _ in _written_files(folder, name):
+        yield from (line for line in file.read().decode().splitlines() if line)
