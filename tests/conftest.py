@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from trainer import records
+from trainer import records, tfrecord
 from trainer.config import Config, SampleConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,3 +103,15 @@ def mean_video(rng, labels=(1, 3), video_id="abcd"):
 
 def record_of(payload, path="shard.tfrecord"):
     return records.Record(path, 0, 0, payload)
+
+
+def chunk_of(payloads, path="shard.tfrecord"):
+    """A chunk of a file whose framing is a filler."""
+    data, begins, ends = b"", [], []
+    for payload in payloads:
+        data += b"\x80" * 12
+        begins.append(len(data))
+        data += payload
+        ends.append(len(data))
+        data += b"\x80" * 4
+    return tfrecord.Chunk(path, 0, 0, data, begins, ends)

@@ -24,6 +24,8 @@ QUANTISED_MIN, QUANTISED_MAX = -2.0, 2.0
 """Interval that the 256 codes of a frame-level feature span."""
 
 ID_KEYS = ("id", "video_id")
+LONGEST_ID = 64
+"""Bytes of an id that statistics keep as they are; those of the releases have 4 to 11."""
 LABELS_KEY = "labels"
 RGB_KEY, AUDIO_KEY = "rgb", "audio"
 MEAN_RGB_KEY, MEAN_AUDIO_KEY = "mean_rgb", "mean_audio"

@@ -7,6 +7,7 @@ walk over the headers makes an `Index`, by which each record is then read on its
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ _CRC = struct.Struct("<I")
 FRAME_BYTES = _HEADER.size + _CRC.size
 """What the framing adds to a payload."""
 _READ_AHEAD = 1 << 18
+_SMALL = 1 << 16
 _KNOWN_HEADERS = 4096
 
 
@@ -175,18 +177,54 @@ class Damage:
     whole_rest: bool
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive sound records in one piece of memory.
+
+    Attributes:
+        path: the file.
+        index, offset: of the first of them: its number, and its first byte in the file.
+        data: bytes of the file.
+        begins, ends: of each record's payload in `data`.
+    """
+
+    path: str
+    index: int
+    offset: int
+    data: bytes
+    begins: list[int]
+    ends: list[int]
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.record(place) for place in range(len(self)))
+
+    def record(self, place: int) -> Record:
+        begin = self.begins[place]
+        offset = self.offset + begin - self.begins[0]
+        payload = self.data[begin : self.ends[place]]
+        return Record(self.path, self.index + place, offset, payload)
+
+
 def scan_records(
-    file: ByteSource,
-    name: str,
-    size: int,
-    first: int = 0,
-    offset: int = 0,
-    end: int | None = None,
+    file: ByteSource, name: str, size: int, first: int = 0, offset: int = 0, end: int | None = None
 ) -> Iterator[Record | Damage]:
+    """`scan_chunks`, a record at a time."""
+    for found in scan_chunks(file, name, size, first, offset, end):
+        if isinstance(found, Damage):
+            yield found
+        else:
+            yield from found
+
+
+def scan_chunks(
+    file: ByteSource, name: str, size: int, first: int = 0, offset: int = 0, end: int | None = None
+) -> Iterator[Chunk | Damage]:
     """Every record of a file that can be read, and what can not: it goes on after a damaged one.
 
-    Each byte is read once. Records of some size are read into the memory that they stay in, small
-    ones many at a time.
+    Each byte is read once: a large record into memory of its own, small ones many at a time.
 
     Args:
         file: stands at `offset`, where record `first` starts.
@@ -199,68 +237,102 @@ def scan_records(
     index, end = first, size if end is None else min(end, size)
     if size == 0:
         yield Damage(0, 0, "is empty; expected a TFRecord file with records", whole_rest=True)
-    known: dict[bytes, int] = {}  # lengths by headers that were found sound
+    read_ahead = 0
     while offset < end:
-        # A small record that is in memory as a whole.
-        data, at = source.data, source.at
-        length = known.get(data[at : at + _HEADER.size], -1)
-        stop = at + _HEADER.size + length
-        if length >= 0 and stop + _CRC.size <= len(data):
-            payload = data[at + _HEADER.size : stop]
-            if _CRC.unpack_from(data, stop)[0] == _masked_crc32c(payload):
-                yield Record(name, index, offset, payload)
-            else:
-                yield Damage(index, offset, _mismatch(payload), whole_rest=False)
-            source.at = stop + _CRC.size
-            index += 1
-            offset += length + FRAME_BYTES
+        begins, ends = _sound_in_memory(source.data, source.at, source.at + end - offset)
+        if begins:
+            yield Chunk(name, index, offset, source.data, begins, ends)
+            index += len(begins)
+            offset += ends[-1] + _CRC.size - source.at
+            source.at = ends[-1] + _CRC.size
             continue
-        header = source.take(_HEADER.size)
+        # The next record is not in memory, not as a whole, or something is the matter with it.
+        header = source.peek(_HEADER.size, read_ahead)
         try:
             length = _checked_length(name, header, index, offset, size)
         except InputError as error:
             reason = str(error).removeprefix(f"{name}: ").partition("): ")
             yield Damage(index, offset, reason[2] or reason[0], whole_rest=True)
             return
-        if len(known) < _KNOWN_HEADERS:
-            known[header] = length
-        payload = source.take(length)
-        checksum = source.take(_CRC.size)
-        if len(checksum) < _CRC.size:
+        if length <= _SMALL:
+            read_ahead = _READ_AHEAD
+            framed = source.peek(length + FRAME_BYTES, read_ahead)
+            payload, checksum = framed[_HEADER.size : -_CRC.size], framed[-_CRC.size :]
+            whole = len(framed) == length + FRAME_BYTES
+            if whole and _CRC.unpack(checksum)[0] == _masked_crc32c(payload):
+                continue  # with all the others that are in memory now
+            source.at += len(framed)
+        else:
+            source.at += _HEADER.size
+            payload = source.take(length)
+            # Of what follows only the next record's header, so that it gets memory of its own too.
+            read_ahead = 0
+            checksum = source.peek(FRAME_BYTES)[: _CRC.size]
+            source.at += len(checksum)
+            whole = len(checksum) == _CRC.size
+        if not whole:
             yield Damage(index, offset, "the file has become shorter: cut off", whole_rest=True)
             return
         if _CRC.unpack(checksum)[0] != _masked_crc32c(payload):
             yield Damage(index, offset, _mismatch(payload), whole_rest=False)
         else:
-            yield Record(name, index, offset, payload)
+            yield Chunk(name, index, offset, payload, [0], [length])
         index += 1
         offset += length + FRAME_BYTES
+
+
+def _sound_in_memory(data: bytes, at: int, end: int) -> tuple[list[int], list[int]]:
+    """Begins and ends of the payloads from a header at `at` on, up to the first not sound one."""
+    begins, ends = [], []
+    while at < end:
+        length = _stated_length(data[at : at + _HEADER.size])
+        begin = at + _HEADER.size
+        stop = begin + length
+        at = stop + _CRC.size
+        if length < 0 or at > len(data):
+            break
+        if _CRC.unpack_from(data, stop)[0] != _masked_crc32c(data[begin:stop]):
+            break
+        begins.append(begin)
+        ends.append(stop)
+    return begins, ends
+
+
+@functools.lru_cache(_KNOWN_HEADERS)
+def _stated_length(header: bytes) -> int:
+    """The payload's length that a header states; −1 if it is not sound."""
+    if len(header) < _HEADER.size:
+        return -1
+    length, length_crc = _HEADER.unpack(header)
+    return int(length) if _masked_crc32c(header[:8]) == length_crc else -1
 
 
 class _Buffered:
     """Reads small pieces of a source in large ones, and large pieces without a copy."""
 
     def __init__(self, file: ByteSource) -> None:
-        self._file, self._large = file, True
+        self._file = file
         self.data, self.at = b"", 0
 
+    def peek(self, count: int, read_ahead: int = 0) -> bytes:
+        """The next `count` bytes, which are still there afterwards; fewer at the end of the file.
+
+        What is missing is read together with as much as makes `read_ahead` bytes.
+        """
+        missing = count - (len(self.data) - self.at)
+        if missing > 0:
+            self.data = self.data[self.at :] + self._read(max(missing, read_ahead))
+            self.at = 0
+        return self.data[self.at : self.at + count]
+
     def take(self, count: int) -> bytes:
-        """The next `count` bytes; fewer at the end of the file."""
-        at = self.at
-        if at + count <= len(self.data):
-            self.at = at + count
-            return self.data[at : at + count]
-        rest = self.data[at:]
-        # After a large record only the next one's header is read ahead of it.
-        if count > _READ_AHEAD // 4:
-            self._large = True
-            self.data, self.at = b"", 0
-            return rest + self._read(count - len(rest)) if rest else self._read(count)
-        ahead = FRAME_BYTES if self._large and count <= FRAME_BYTES else _READ_AHEAD
-        self._large = False
-        self.data = rest + self._read(max(ahead, count) - len(rest))
-        self.at = min(count, len(self.data))
-        return self.data[: self.at]
+        """The next `count` bytes, and none ahead; fewer at the end of the file."""
+        found = self.data[self.at : self.at + count]
+        self.at += len(found)
+        if len(found) == count:
+            return found
+        rest = self._read(count - len(found))
+        return found + rest if found else rest
 
     def _read(self, count: int) -> bytes:
         """Of the file; it may give less at a time than it has."""
@@ -310,8 +382,8 @@ def _checked_length(name: str, header: bytes, index: int, offset: int, size: int
         raise Record(name, index, offset, b"").error(
             f"the file ends inside its header, {size:,} bytes long: cut off"
         )
-    length, length_crc = _HEADER.unpack(header)
-    if _masked_crc32c(header[:8]) != length_crc:
+    length = _stated_length(header)
+    if length < 0:
         if index == 0:
             raise InputError(
                 f"{name}: is no TFRecord file: it starts with {header!r}, expected a record's "
@@ -326,4 +398,4 @@ def _checked_length(name: str, header: bytes, index: int, offset: int, size: int
         raise Record(name, index, offset, b"").error(
             f"the file ends {missing:,} bytes before the record does: cut off"
         )
-    return int(length)
+    return length

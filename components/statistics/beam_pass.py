@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
+from numpy.typing import NDArray
 
 from components.statistics.engines import engine_errors, is_in_process
 from components.statistics.results import (
@@ -34,7 +34,7 @@ from trainer.errors import InputError
 from trainer.files import BUCKETS, local_path
 from trainer.manifest import SPLITS, Manifest, Shard
 from trainer.progress import Progress
-from trainer.record_batch import parse_video_batches
+from trainer.record_batch import parse_video_chunk, stored_id
 from trainer.statistics.feature_statistics import FeatureStatistics
 from trainer.statistics.findings import (
     BadRecord,
@@ -46,8 +46,10 @@ from trainer.statistics.findings import (
 BLOCK_BYTES = 64 << 20
 """Shards on a disk are read in blocks of about so many bytes, by as many workers as there are."""
 IDS_A_PARTITION = 250_000
-_BATCH_BYTES, _BATCH_RECORDS = 2 << 20, 2048
 IDS = "ids"
+
+_Counted = tuple[NDArray[np.int64], NDArray[np.bytes_], list[tuple[tfrecord.Record, InputError]]]
+"""The numbers of the records that were counted, their ids, and the others with what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,23 +119,30 @@ class CollectBlocks(beam.DoFn):
             )
         statistics = self.by_split[shard.split]
         # Of the whole block: an element of its own for a few ids would cost more than they.
-        all_numbers: list[int] = []
-        all_ids: list[str] = []
-        for batch in self._batches(shard, block):
-            if isinstance(batch, tfrecord.Damage):
-                yield self._bad(shard, block, batch)
+        numbers, ids = [], []
+        for chunk in _chunks(shard, block):
+            if isinstance(chunk, tfrecord.Damage):
+                yield self._bad(shard, block, chunk)
                 continue
-            numbers, ids, wrong = self._counted(batch, statistics)
+            counted = self._count_videos if self.level == records.VIDEO else self._count_frames
+            chunk_numbers, chunk_ids, wrong = counted(chunk, statistics)
+            numbers.append(chunk_numbers)
+            ids.append(chunk_ids)
             for record, error in wrong:
                 # Without the place, which a bad record has in fields of its own.
                 reason = str(error).partition("): ")[2]
                 yield beam.pvalue.TaggedOutput(
                     BAD, BadRecord(shard.split, shard.uri, record.index, record.offset, reason)
                 )
-            all_numbers += numbers
-            all_ids += ids
-        for partition, ids_block in self._partitioned(block.shard, shard, all_numbers, all_ids):
-            yield beam.pvalue.TaggedOutput(IDS, (partition, ids_block))
+        if numbers:
+            all_ids = IdBlock(
+                SPLITS.index(shard.split),
+                block.shard,
+                np.concatenate(numbers),
+                np.concatenate(ids),
+            )
+            for by_partition in all_ids.partitioned(self.partitions):
+                yield beam.pvalue.TaggedOutput(IDS, by_partition)
         if self.shows_progress:
             self.progress.advance(block.count, shard.uri.rpartition("/")[2])
 
@@ -144,35 +153,6 @@ class CollectBlocks(beam.DoFn):
             )
         self.by_split = {}
 
-    def _batches(
-        self, shard: Shard, block: Block
-    ) -> Iterator[list[tfrecord.Record] | tfrecord.Damage]:
-        batch: list[tfrecord.Record] = []
-        size = 0
-        try:
-            with _opened(shard.uri) as (file, length):
-                file.seek(block.offset)
-                found = tfrecord.scan_records(
-                    file, shard.uri, length, block.first, block.offset, block.end
-                )
-                for record in found:
-                    if isinstance(record, tfrecord.Damage):
-                        yield record
-                        continue
-                    batch.append(record)
-                    size += len(record.payload)
-                    if size >= _BATCH_BYTES or len(batch) == _BATCH_RECORDS:
-                        yield batch
-                        batch, size = [], 0
-        except FileNotFoundError:
-            yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
-        except OSError as error:
-            reason = f"can not be read on: {error.strerror or error}"
-            number = batch[-1].index + 1 if batch else block.first
-            yield tfrecord.Damage(number, block.offset, reason, whole_rest=True)
-        if batch:
-            yield batch
-
     def _bad(self, shard: Shard, block: Block, damage: tfrecord.Damage) -> Any:
         rest = block.first + block.count - damage.record
         lost = max(1, rest) if damage.whole_rest else 1
@@ -181,57 +161,49 @@ class CollectBlocks(beam.DoFn):
             BadRecord(shard.split, shard.uri, damage.record, damage.offset, damage.reason, lost),
         )
 
-    def _counted(
-        self, batch: list[tfrecord.Record], statistics: FeatureStatistics
-    ) -> tuple[list[int], list[str], list[tuple[tfrecord.Record, InputError]]]:
-        """Add the sound records: their numbers, their ids, and what is wrong with the others."""
-        wrong: list[tuple[tfrecord.Record, InputError]] = []
-        if self.level == records.VIDEO:
-            found, errors = parse_video_batches(batch, self.num_classes)
-            kept = [batch[place] for videos in found for place in videos.places.tolist()]
-            ids = [video_id for videos in found for video_id in videos.ids]
-            for videos in found:
-                statistics.add_batch(videos)
-            statistics.bytes += _size(kept)
-            for place, error in errors:
-                wrong.append((batch[place], error))
-                values = records.values_if_not_finite(batch[place])
-                if values is not None:
-                    statistics.add_non_finite(values)
-        else:
-            parsed, kept = [], []
-            for record in batch:
-                try:
-                    parsed.append(records.parse_checked(record, self.level, self.num_classes))
-                    kept.append(record)
-                except InputError as error:
-                    wrong.append((record, error.with_traceback(None)))
-            statistics.add(parsed)
-            statistics.bytes += _size(kept)
-            ids = [video.video_id for video in parsed]
-        return [record.index for record in kept], ids, wrong
+    def _count_videos(self, chunk: tfrecord.Chunk, statistics: FeatureStatistics) -> _Counted:
+        batch, wrong = parse_video_chunk(chunk, self.num_classes)
+        statistics.add_batch(batch)
+        statistics.bytes += batch.bytes + len(batch) * tfrecord.FRAME_BYTES
+        for record, _ in wrong:
+            values = records.values_if_not_finite(record)
+            if values is not None:
+                statistics.add_non_finite(values)
+        return batch.numbers, batch.ids, wrong
 
-    def _partitioned(
-        self, number: int, shard: Shard, numbers: list[int], ids: list[str]
-    ) -> Iterator[tuple[int, IdBlock]]:
-        """Ids by partition, so that the records of one id meet in one place."""
-        encoded = [video_id.encode() for video_id in ids]
-        split = SPLITS.index(shard.split)
-        by_partition: dict[int, list[int]] = {}
-        for i, video_id in enumerate(encoded):
-            if video_id:  # records without an id are counted as such
-                partition = zlib.crc32(video_id) % self.partitions
-                by_partition.setdefault(partition, []).append(i)
-        for partition, places in by_partition.items():
-            yield (
-                partition,
-                IdBlock(
-                    split,
-                    number,
-                    np.array([numbers[i] for i in places], np.int64),
-                    np.array([encoded[i] for i in places], np.bytes_),
-                ),
-            )
+    def _count_frames(self, chunk: tfrecord.Chunk, statistics: FeatureStatistics) -> _Counted:
+        wrong: list[tuple[tfrecord.Record, InputError]] = []
+        numbers, ids = [], []
+        for record in chunk:
+            try:
+                video = records.parse_checked(record, records.FRAME, self.num_classes)
+            except InputError as error:
+                wrong.append((record, error.with_traceback(None)))
+                continue
+            statistics.add([video])
+            statistics.bytes += len(record.payload) + tfrecord.FRAME_BYTES
+            numbers.append(record.index)
+            ids.append(stored_id(video.video_id))
+        return np.array(numbers, np.int64), np.array(ids, np.bytes_), wrong
+
+
+def _chunks(shard: Shard, block: Block) -> Iterator[tfrecord.Chunk | tfrecord.Damage]:
+    """The records of a block; what can not be read of it."""
+    number = block.first
+    try:
+        with _opened(shard.uri) as (file, length):
+            file.seek(block.offset)
+            for found in tfrecord.scan_chunks(
+                file, shard.uri, length, block.first, block.offset, block.end
+            ):
+                yield found
+                if isinstance(found, tfrecord.Chunk):
+                    number = found.index + len(found)
+    except FileNotFoundError:
+        yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
+    except OSError as error:
+        reason = f"can not be read on: {error.strerror or error}"
+        yield tfrecord.Damage(number, block.offset, reason, whole_rest=True)
 
 
 class MergeStatistics(beam.CombineFn):
@@ -306,10 +278,6 @@ def run_pass(
             )
             write_results(results, folder)
         return read_results(folder, bad_records)
-
-
-def _size(kept: Iterable[tfrecord.Record]) -> int:
-    return sum(len(record.payload) + tfrecord.FRAME_BYTES for record in kept)
 
 
 def _is_local(uri: str) -> bool:

@@ -1,18 +1,20 @@
 """Records parsed together against each on its own."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import frame_video, mean_video
+from tests.conftest import chunk_of, frame_video, mean_video
 from trainer import records
 from trainer.errors import InputError
 from trainer.example_proto import Example, SequenceExample
-from trainer.record_batch import parse_video_batches
+from trainer.record_batch import parse_video_chunk, stored_id
 
 CLASSES = 3862
-IDS = st.sampled_from(["", "a", "abcd", "wxyz", "éé"])
+IDS = st.sampled_from(["", "a", "abcd", "wxyz", "éé", "a\0", "x" * 64, "x" * 70])
 LABELS = st.lists(st.sampled_from([0, 1, 127, 128, 300, 3861, 3862, 16384, 2**30]), max_size=4)
 
 
@@ -66,6 +68,25 @@ def one_by_one(found, num_classes):
     return sound, wrong
 
 
+def check(payloads):
+    """That a chunk is parsed as its records are one by one."""
+    chunk = chunk_of(payloads)
+    sound, wrong = one_by_one(list(chunk), CLASSES)
+    batch, errors = parse_video_chunk(chunk, CLASSES)
+    assert {record.index: str(error) for record, error in errors} == wrong
+    assert batch.numbers.tolist() == sorted(sound)
+    assert len(batch) == len(batch.ids) == len(batch.features)
+    assert batch.bytes == sum(len(payloads[number]) for number in sound)
+    for row, number in enumerate(batch.numbers.tolist()):
+        video = sound[number]
+        assert batch.ids[row] == stored_id(video.video_id)
+        np.testing.assert_array_equal(batch.labels[batch.label_rows == row], video.labels)
+        joined = np.concatenate([video.rgb, video.audio])
+        np.testing.assert_array_equal(batch.features[row], joined)
+    assert batch.features.dtype == np.float32
+    return batch, errors
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -73,55 +94,69 @@ def one_by_one(found, num_classes):
 )
 def test_batches_hold_what_each_record_holds(seed, of):
     rng = np.random.default_rng(seed)
-    found = [records.Record("shard", i, 10 * i, encoded(rng, *one)) for i, one in enumerate(of)]
-    sound, wrong = one_by_one(found, CLASSES)
-    batches, errors = parse_video_batches(found, CLASSES)
-    assert {place: str(error) for place, error in errors} == wrong
-    assert sorted(p for batch in batches for p in batch.places.tolist()) == sorted(sound)
-    for batch in batches:
-        assert len(batch) == len(batch.ids) == len(batch.features)
-        for row, place in enumerate(batch.places.tolist()):
-            video = sound[place]
-            assert batch.ids[row] == video.video_id
-            np.testing.assert_array_equal(batch.labels[batch.label_rows == row], video.labels)
-            joined = np.concatenate([video.rgb, video.audio])
-            np.testing.assert_array_equal(batch.features[row], joined)
-        assert batch.features.dtype == np.float32
+    check([encoded(rng, *one) for one in of])
 
 
-def test_equal_layouts_are_read_together(rng, monkeypatch):
-    """Of two layouts, whatever their order: two batches, each in the order of the records."""
-    monkeypatch.setattr("trainer.record_batch._SMALL", 20)
-    of = [([1, 2], "abcd"), ([300], "abcd"), ([7], "ab")] * 20
-    found = [
-        records.Record("shard", i, 0, records.encode(mean_video(rng, *one)))
-        for i, one in enumerate(of)
-    ]
-    batches, errors = parse_video_batches(found, CLASSES)
-    assert not errors
-    # Two labels of one byte are as long as one of two bytes, and laid out alike.
-    assert sorted(batch.places.tolist() for batch in batches) == [
-        sorted([*range(0, 60, 3), *range(1, 60, 3)]), list(range(2, 60, 3)),
-    ]  # fmt: skip
+def test_what_every_writer_writes_is_read_together(rng, monkeypatch):
+    """Any order of the features, ids and labels of any length, an empty second field."""
+    alone = []
+    monkeypatch.setattr("trainer.record_batch.parse_checked", lambda *one: alone.append(one))
+    payloads = []
+    for order in itertools.permutations(range(4)):
+        video = mean_video(rng, [3, 300, 0][: order[0]], "abcdefgh"[: order[1] * 2])
+        features = Example.FromString(records.encode(video)).features
+        entries = []
+        for name in sorted(features.feature):
+            alone_in = type(features)()
+            alone_in.feature[name].CopyFrom(features.feature[name])
+            entries.append(alone_in.SerializeToString())
+        joined = b"".join(entries[place] for place in order)
+        header = bytes([0x0A, len(joined) & 0x7F | 0x80, len(joined) >> 7])
+        payloads.append(header + joined + b"\x12\x00" * (order[2] % 2))
+    batch, _ = parse_video_chunk(chunk_of(payloads), CLASSES)
+    assert not alone
+    monkeypatch.undo()
+    assert len(batch) == len(check(payloads)[0]) == 24
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 1000), at=st.integers(0, 90), byte=st.integers(0, 255),
+       cut=st.none() | st.integers(0, 4800))  # fmt: skip
+def test_bytes_that_anything_may_have_written(seed, at, byte, cut):
+    """A byte changed in what is not numbers, the end cut off; its neighbours stay as they are."""
+    rng = np.random.default_rng(seed)
+    video = mean_video(rng, [1, 200], "abcd")
+    payload = bytearray(records.encode(video))
+    # All but the numbers: where they are 1, a byte of them changes only them.
+    places = [place for place in range(len(payload)) if place < 40 or payload[place] < 0x20]
+    payload[places[at % len(places)]] = byte
+    spoiled = bytes(payload[:cut])
+    check([records.encode(video), spoiled, records.encode(video)])
 
 
 def test_real_records(real_data):
-    """The validate shards carry an empty second field."""
+    """The validate shards carry an empty second field; all are read without a second look."""
     for split in ("train", "validate"):
         (path, *_) = sorted((real_data / "video" / split).glob("*.tfrecord"))
-        found = list(records.read_records(path))
-        sound, _ = one_by_one(found, CLASSES)
-        batches, errors = parse_video_batches(found, CLASSES)
+        payloads = [record.payload for record in records.read_records(path)]
+        _, errors = check(payloads)
         assert not errors
-        assert sum(len(batch) for batch in batches) == len(sound) == len(found)
-        for batch in batches:
-            for row, place in enumerate(batch.places.tolist()):
-                assert batch.ids[row] == sound[place].video_id
-                np.testing.assert_array_equal(batch.features[row, :1024], sound[place].rgb)
 
 
 def test_nothing_to_parse():
-    assert parse_video_batches([], CLASSES) == ([], [])
+    batch, errors = check([])
+    assert (len(batch), errors) == (0, [])
+
+
+def test_ids_too_long_to_keep():
+    """Different ones stay different, whatever they share; most are kept as they are."""
+    ids = ["", "a", "a\0", "é" * 32, "é" * 33, "x" * 64, "x" * 65, "x" * 66, "x" * 64 + "\0", "\0"]
+    stored = [stored_id(video_id) for video_id in ids]
+    assert len(set(stored)) == len(ids)
+    assert max(map(len, stored)) <= 64
+    assert np.array(stored).tolist() == stored
+    assert [stored[i] for i in (0, 1, 3, 5)] == [ids[i].encode() for i in (0, 1, 3, 5)]
+    assert stored[6].startswith(b"x" * 29)
 
 
 @pytest.mark.parametrize("kind", ["not finite", "infinite"])

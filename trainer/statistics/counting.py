@@ -1,93 +1,104 @@
 """The two loops that touch every number of a data set, compiled.
 
-NumPy counts a code in 1.6 ns (`bincount`, which wants 64-bit integers), these loops in 0.4 ns.
+NumPy counts a code in 1.6 ns (`bincount`, which wants 64-bit integers), these loops in 0.3 ns.
 docs/decisions/0007-counting-codes.md has the measurement.
+
+Importing this compiles them, a third of a second for each process: only who counts does. They are
+not kept in files, as a container's file system may be read-only and two processes may start at
+once.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
+
+# Both loops go over some dimensions at a time, whose counts then stay in the processor's cache.
+_CODE_TILE, _VALUE_TILE = 32, 128
+_CODES = types.Array(types.uint8, 1, "C", readonly=True)
+_VALUES = types.Array(types.float32, 2, "C", readonly=True)
+_COUNTS, _REALS = types.Array(types.int64, 1, "C"), types.Array(types.float64, 1, "C")
+_compiled = functools.partial(numba.njit, nogil=True)
+# Compiled loops look whether a signed index is negative.
+_unsigned = np.uint64
 
 
 def count_codes(codes: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
-    """Add to `counts` [D, 256] how often each column of `codes` [T, D], a view, has each code."""
-    _kernels()[0](codes, counts)
+    """Add to `counts` [D, 256], C-contiguous, how often each column of `codes` [T, D] has each."""
+    if not codes.size:
+        return
+    if codes.strides[1] != 1 or codes.strides[0] < 0:
+        codes = np.ascontiguousarray(codes)
+    frames, size = codes.shape
+    stride = codes.strides[0]
+    # The bytes from the first code to the last one, with what stands between the frames.
+    flat = np.lib.stride_tricks.as_strided(
+        codes, ((frames - 1) * stride + size,), (1,), writeable=False
+    )
+    _codes_kernel(flat, stride, frames, size, counts.reshape(-1, copy=False))
 
 
 def count_values(
     values: NDArray[np.float32], low: float, bins_a_unit: float, counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Add to `counts` [D, B + 2] in which bin each value of [n, D] falls; the block's moments.
+    """Add to `counts` [D, B + 2], C-contiguous, in which bin each value of [n, D] falls.
 
     Bin 0 holds what is below `low`, the last one what is `B / bins_a_unit` or more above it.
 
     Returns:
-        float64 [D] each: mean, sum of squared deviations from it, minimum, maximum.
+        Of the block, float64 [D] each: mean, sum of squared deviations from it, minimum, maximum.
     """
     size = values.shape[1]
     mean, deviations = np.zeros(size), np.zeros(size)
     minimum, maximum = np.full(size, np.inf), np.full(size, -np.inf)
-    _kernels()[1](values, low, bins_a_unit, counts, mean, deviations, minimum, maximum)
+    flat = counts.reshape(-1, copy=False)
+    _values_kernel(values, low, bins_a_unit, flat, mean, deviations, minimum, maximum)
     return mean, deviations, minimum, maximum
 
 
-@functools.cache
-def _kernels() -> tuple[Callable[..., None], Callable[..., None]]:
-    """Compiled when first called, a third of a second for each process.
+@_compiled(types.void(_CODES, types.int64, types.int64, types.int64, _COUNTS))
+def _codes_kernel(codes: Any, stride: Any, frames: Any, size: Any, counts: Any) -> None:
+    for first in range(0, size, _CODE_TILE):
+        for frame in range(frames):
+            start = _unsigned(frame * stride)
+            for dimension in range(_unsigned(first), _unsigned(min(first + _CODE_TILE, size))):
+                code = _unsigned(codes[start + dimension])
+                counts[dimension * _unsigned(256) + code] += 1
 
-    Not cached in files: a container's file system may be read-only, and two processes may run at
-    once.
-    """
-    # Only who counts pays for the import; who reads statistics does not need it.
-    import numba  # noqa: PLC0415
-    from numba import types  # noqa: PLC0415
 
-    strided = types.Array(types.uint8, 2, "A", readonly=True)
-    rows = types.Array(types.float32, 2, "C", readonly=True)
-    table, vector = types.Array(types.int64, 2, "C"), types.Array(types.float64, 1, "C")
-    real = types.float64
-
-    def compiled(*arguments: Any) -> Any:
-        return numba.njit(types.void(*arguments), nogil=True)
-
-    @compiled(strided, table)
-    def codes_kernel(codes: Any, counts: Any) -> None:
-        for frame in range(codes.shape[0]):
-            for dimension in range(codes.shape[1]):
-                counts[dimension, codes[frame, dimension]] += 1
-
-    @compiled(rows, real, real, table, vector, vector, vector, vector)
-    def values_kernel(
-        values: Any, low: Any, bins_a_unit: Any, counts: Any,
-        mean: Any, deviations: Any, minimum: Any, maximum: Any,
-    ) -> None:  # fmt: skip
-        # In one pass around the first row, which is no further from the mean than √n deviations:
-        # that costs at most n units in the last place.
-        count, size = values.shape
-        top = np.float64(counts.shape[1] - 2)
+@_compiled(types.void(_VALUES, types.float64, types.float64, _COUNTS, *4 * (_REALS,)))
+def _values_kernel(
+    values: Any, low: Any, bins_a_unit: Any, counts: Any,
+    mean: Any, deviations: Any, minimum: Any, maximum: Any,
+) -> None:  # fmt: skip
+    # In one pass around the first row, which is no further from the mean than √n deviations:
+    # that costs at most n units in the last place.
+    count, size = _unsigned(values.shape[0]), values.shape[1]
+    width = _unsigned(counts.size // size)
+    top = np.float64(width - _unsigned(1))
+    places = np.empty(_VALUE_TILE, np.int64)
+    for first in range(0, size, _VALUE_TILE):
+        start, end = _unsigned(first), _unsigned(min(first + _VALUE_TILE, size))
         for row in range(count):
-            for dimension in range(size):
+            for dimension in range(start, end):
                 value = np.float64(values[row, dimension])
-                moved = value - np.float64(values[0, dimension])
+                moved = value - np.float64(values[_unsigned(0), dimension])
                 mean[dimension] += moved
                 deviations[dimension] += moved * moved
-                minimum[dimension] = value if value < minimum[dimension] else minimum[dimension]
-                maximum[dimension] = value if value > maximum[dimension] else maximum[dimension]
-        # A loop of its own, or the one above would not be done several numbers at a time.
-        for row in range(count):
-            for dimension in range(size):
-                place = (np.float64(values[row, dimension]) - low) * bins_a_unit
+                minimum[dimension] = min(minimum[dimension], value)
+                maximum[dimension] = max(maximum[dimension], value)
                 # Cut before it becomes an integer, which has no place for large numbers.
-                place = top if place > top else place
-                counts[dimension, np.int64(place) + 1 if place >= 0.0 else 0] += 1
-        for dimension in range(size):
-            moved = mean[dimension] / count
-            deviations[dimension] = max(0.0, deviations[dimension] - moved * mean[dimension])
-            mean[dimension] = moved + np.float64(values[0, dimension])
-
-    return codes_kernel, values_kernel
+                place = (value - low) * bins_a_unit + 1.0
+                places[dimension - start] = np.int64(min(max(place, 0.0), top))
+            # A loop of its own, or the one above would not be done several numbers at a time.
+            for dimension in range(start, end):
+                counts[dimension * width + _unsigned(places[dimension - start])] += 1
+    for dimension in range(size):
+        moved = mean[dimension] / count
+        deviations[dimension] = max(0.0, deviations[dimension] - moved * mean[dimension])
+        mean[dimension] = moved + np.float64(values[0, dimension])

@@ -113,7 +113,7 @@ class FeatureStatistics:
         self.frames[1] += len(batch)
         audio = batch.features[:, RGB_SIZE:]
         self.silent_audio += int((audio == audio[:, :1]).all(axis=1).sum())
-        self.without_id += sum(not video_id for video_id in batch.ids)
+        self.without_id += int((batch.ids == b"").sum())
         for name, columns in (("rgb", slice(RGB_SIZE)), ("audio", slice(RGB_SIZE, None))):
             if name in self.covariances:
                 part: NDArray[Any] = batch.features[:, columns]

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from trainer.record_format import FEATURE_SIZE, RGB_SIZE, dequantise
 from trainer.records import VideoRecord
-from trainer.statistics.counting import count_codes, count_values
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LOW, BINS_A_UNIT, BINS = -2.0, 128, 514
@@ -30,6 +29,8 @@ class CodeDistributions:
 
     def add(self, videos: Sequence[VideoRecord]) -> None:
         """Count codes; frames without either feature (the longer one's rest) do not count."""
+        from trainer.statistics.counting import count_codes  # noqa: PLC0415 (compiles)
+
         for video in videos:
             frames = video.num_frames
             count_codes(video.rgb[:frames], self.histogram[:RGB_SIZE])  # type: ignore[arg-type]
@@ -87,6 +88,8 @@ class ValueDistributions:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Add videos, finite float32 [n, 1152]."""
+        from trainer.statistics.counting import count_values  # noqa: PLC0415 (compiles)
+
         if len(values):
             block = count_values(values, LOW, BINS_A_UNIT, self.histogram)
             self._merge(len(values), *block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,24 @@ class IdBlock:
     shard: int
     records: NDArray[np.int64]
     ids: NDArray[np.bytes_]
+
+    def partitioned(self, partitions: int) -> Iterator[tuple[int, IdBlock]]:
+        """By partition, so that the records of one id meet in one place; without empty ids."""
+        named = np.flatnonzero(self.ids != b"")
+        partition = _digests(self.ids[named]) % np.uint64(partitions)
+        for number in np.unique(partition).tolist():
+            places = named[partition == number]
+            part = IdBlock(self.split, self.shard, self.records[places], self.ids[places])
+            yield int(number), part
+
+
+def _digests(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """FNV-1a of each id (http://www.isthe.com/chongo/tech/comp/fnv/), 64 bits."""
+    digests = np.full(len(ids), 0xCBF29CE484222325, np.uint64)
+    for column in np.ascontiguousarray(ids).view(np.uint8).reshape(len(ids), ids.itemsize).T:
+        # The zeros after an id are the array's, which may be wider elsewhere.
+        digests = np.where(column == 0, digests, (digests ^ column) * np.uint64(0x100000001B3))
+    return digests
 
 
 @dataclasses.dataclass(frozen=True, order=True)

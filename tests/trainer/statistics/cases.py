@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tests.conftest import frame_video, mean_video
+from tests.conftest import chunk_of, frame_video, mean_video
 from trainer import records
 from trainer.manifest import Manifest, Shard
-from trainer.record_batch import parse_video_batches
+from trainer.record_batch import parse_video_chunk
 from trainer.statistics import FeatureStatistics
 from trainer.statistics.summary import arrays_of, summary_of
 
@@ -23,13 +23,6 @@ def videos_of(level, count, seed=3):
     return found
 
 
-def payloads_of(videos):
-    return [
-        records.Record("shard.tfrecord", i, 100 * i, records.encode(video))
-        for i, video in enumerate(videos)
-    ]
-
-
 def collect(videos, covariance=False, level=None, num_classes=CLASSES):
     """The statistics of videos, video level by way of their bytes."""
     level = level or videos[0].level
@@ -37,10 +30,9 @@ def collect(videos, covariance=False, level=None, num_classes=CLASSES):
     if level == records.FRAME:
         statistics.add(videos)
     else:
-        batches, wrong = parse_video_batches(payloads_of(videos), num_classes)
+        batch, wrong = parse_video_chunk(chunk_of(map(records.encode, videos)), num_classes)
         assert not wrong
-        for batch in batches:
-            statistics.add_batch(batch)
+        statistics.add_batch(batch)
     return statistics
 
 

@@ -56,6 +56,42 @@ def test_ids_that_occur_twice(ids):
     assert Duplicates.of_json(found.to_json()) == found
 
 
+@settings(deadline=None)
+@given(
+    ids=st.lists(st.binary(max_size=9).filter(lambda i: not i.endswith(b"\0")), max_size=30),
+    partitions=st.integers(1, 5),
+)
+def test_ids_by_partition(ids, partitions):
+    """Each record with an id once, in the order of the file; an id's partition is its own."""
+    (block,) = blocks_of([(1, 7, 2 * n, i) for n, i in enumerate(ids)]) or [None]
+    if block is None:
+        return
+    parts = list(block.partitioned(partitions))
+    assert all((part.split, part.shard) == (1, 7) for _, part in parts)
+    found = [
+        (number, name)
+        for _, part in parts
+        for number, name in zip(part.records.tolist(), part.ids.tolist(), strict=True)
+    ]
+    assert sorted(found) == [(2 * n, name) for n, name in enumerate(ids) if name]
+    assert all(part.records.tolist() == sorted(part.records.tolist()) for _, part in parts)
+    assert [number for number, _ in parts] == sorted({number for number, _ in parts})
+    # However wide the array is that they stand in.
+    wide = {
+        name: number
+        for name in filter(None, ids)
+        for number, _ in blocks_of([(0, 0, 0, name), (0, 0, 1, b"")])[0].partitioned(partitions)
+    }
+    assert {name: number for number, part in parts for name in part.ids.tolist()} == wide
+
+
+def test_ids_are_spread_over_partitions():
+    ids = [(0, 0, n, f"{n:04x}".encode()) for n in range(4000)]
+    sizes = [len(part.ids) for _, part in blocks_of(ids)[0].partitioned(4)]
+    assert len(sizes) == 4
+    assert min(sizes) > 800
+
+
 def test_only_the_first_are_named():
     records = [(0, 0, n, f"{n // 2:04}".encode()) for n in range(4 * MOST_NAMED)]
     found = find_duplicates(blocks_of(records))
