@@ -116,16 +116,15 @@ def _entries(payload: bytes, start: int, end: int) -> Iterator[tuple[bytes, int,
 
 
 @functools.cache
-def _frame_header(size: int) -> tuple[int, int, int]:
-    """Length of the bytes before a frame's, and the first and the last eight of them as integers.
+def _frame_header(size: int) -> tuple[int, NDArray[np.uint64]]:
+    """Length of the bytes before a frame's; the first and the last eight of them, each as uint64.
 
     They are of three messages inside each other: tag and length of each.
     """
     header = b""
     for tag in (_FIRST, BYTES, _FIRST):  # from inside: value of BytesList, of Feature, of the list
         header = bytes([tag]) + _as_varint(size + len(header)) + header
-    first, last = (int.from_bytes(part, "little") for part in (header[:8], header[-8:]))
-    return len(header), first, last
+    return len(header), np.frombuffer(header[:8] + header[-8:], "<u8")
 
 
 def _as_varint(value: int) -> bytes:
@@ -138,17 +137,15 @@ def _as_varint(value: int) -> bytes:
 
 def frame_codes(payload: bytes, span: tuple[int, int], size: int) -> NDArray[np.uint8] | None:
     """uint8 [T, size] of a feature list of T byte strings of `size`: a view, not contiguous."""
-    header, first, last = _frame_header(size)
+    header, expected = _frame_header(size)
     start, end = span
     stride = header + size
     if start == end or (end - start) % stride:
         return None
     frames = (end - start) // stride
-    # Eight bytes at a time, which overlap: a frame's header is nine bytes.
-    for offset, expected in ((0, first), (header - 8, last)):
-        found = np.ndarray(frames, "<u8", payload, start + offset, stride)
-        if (found != expected).any():
-            return None
+    # Eight bytes at a time, twice, which overlap: a frame's header is nine bytes.
+    if not (np.ndarray((frames, 2), "<u8", payload, start, (stride, header - 8)) == expected).all():
+        return None
     return np.ndarray((frames, size), np.uint8, payload, start + header, (stride, 1))
 
 

@@ -79,26 +79,20 @@ class FeatureStatistics:
         """Add records of frame level, whose labels are in range."""
         if not isinstance(self.features, CodeDistributions):
             raise ValueError("expected frame-level statistics, these are of video level")
-        if not videos:
-            return
         self.features.add(videos)
-        self._add_labels([video.labels for video in videos], [video.num_frames for video in videos])
+        self.records += len(videos)
         for video in videos:
+            frames = video.num_frames
+            self.longest = max(self.longest, frames)
+            self.frames[min(frames, len(self.frames) - 1)] += 1
+            self.labels.add(video.labels, np.zeros(len(video.labels), np.int64), 1)
             self.unequal_lengths += int(len(video.rgb) != len(video.audio))
             self.silent_audio += _is_silent(video.audio)
             self.without_id += not video.video_id
             self.rated_segments += len(video.segments.labels) if video.segments else 0
             for name, covariance in self.covariances.items():
                 codes: NDArray[Any] = getattr(video, name)
-                covariance.add(codes[: video.num_frames])
-
-    def _add_labels(self, labels: Sequence[NDArray[np.int64]], frames: Sequence[int]) -> None:
-        self.records += len(labels)
-        rows = np.repeat(np.arange(len(labels)), [len(each) for each in labels])
-        self.labels.add(np.concatenate(labels), rows, len(labels))
-        self.longest = max(self.longest, *frames)
-        last = len(self.frames) - 1
-        self.frames += np.bincount(np.minimum(frames, last), minlength=last + 1)
+                covariance.add(codes[:frames])
 
     def add_batch(self, batch: VideoBatch) -> None:
         """Add records of video level, whose labels are in range."""

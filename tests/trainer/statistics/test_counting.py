@@ -19,7 +19,7 @@ VALUES = arrays.arrays(
 @settings(deadline=None)
 @given(codes=CODES)
 def test_codes(codes):
-    counts = np.zeros((codes.shape[1], 256), np.int64)
+    counts = np.zeros((codes.shape[1], 256), np.uint16)
     expected = counts.copy()
     for row in codes.tolist():
         for dimension, code in enumerate(row):

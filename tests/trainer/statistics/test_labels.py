@@ -39,7 +39,7 @@ def as_dict(counts):
 @given(videos=VIDEOS, more=VIDEOS, pending=st.sampled_from([0, 3, 1 << 20]))
 def test_classes_and_pairs(videos, more, pending):
     """A class that a record names twice counts once; whatever waits to be sorted in."""
-    before, module._PENDING = module._PENDING, pending
+    before, module._PAIRS = module._PAIRS, pending
     try:
         counts = counts_of(videos)
         counts.merge(counts_of(more))
@@ -48,7 +48,7 @@ def test_classes_and_pairs(videos, more, pending):
         np.testing.assert_array_equal(counts.labels_a_video, each)
         assert as_dict(counts) == pairs
     finally:
-        module._PENDING = before
+        module._PAIRS = before
 
 
 def test_the_most_frequent_pairs_come_first():
