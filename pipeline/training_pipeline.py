@@ -90,6 +90,7 @@ def build(target: Target) -> Any:
                 examples=examples,
                 data_fingerprint=fingerprint,
                 statistics_parameters=data.outputs["statistics_parameters"],
+                expectations=data.outputs["expectations"],
                 beam_pipeline_args=list(target.beam_pipeline_args),
             )
         )

@@ -124,6 +124,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         manifest = Manifest(shards=shards, **content)
     except (TypeError, KeyError) as error:
         raise InputError(f"{file}: is no manifest: {error}") from None
+    for shard in shards:
+        if shard.split not in SPLITS:
+            raise InputError(
+                f"{file}: {shard.uri} is of split {shard.split!r}, expected {', '.join(SPLITS)}"
+            )
     if manifest.fingerprint != stated:
         raise InputError(
             f"{file}: its fingerprint is {stated}, but its content has {manifest.fingerprint}"

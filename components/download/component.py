@@ -12,7 +12,8 @@ def download(
     overrides: str,
     examples: dsl.Output[dsl.Dataset],
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Outputs", [("data_fingerprint", str), ("statistics_parameters", str)]
+    "Outputs",
+    [("data_fingerprint", str), ("statistics_parameters", str), ("expectations", str)],
 ):
     """Find the shards (or make the built-in sample), verify every byte, write the manifest.
 
@@ -26,14 +27,18 @@ def download(
         data_fingerprint: Digest of the data's content; steps that read the data take it.
         statistics_parameters: What of the overrides the statistics depend on, so that the data is
             not read again when another parameter changes.
+        expectations: Digest of the files that the statistics are compared with; the statistics are
+            made anew when one was edited.
     """
     from components.download.step import run_download
     from trainer.config import run_config, section_overrides
     from trainer.errors import reported
+    from trainer.statistics.artifact import digest_of_expectations
 
     with reported():
         config = run_config(overrides)
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri
         )
-    return (fingerprint, section_overrides(overrides, "statistics"))
+    expectations = digest_of_expectations(config.statistics)
+    return (fingerprint, section_overrides(overrides, "statistics"), expectations)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from components.statistics.engines import engine_errors, is_in_process
 from components.statistics.results import (
     BAD,
+    COUNTED,
     DUPLICATES,
     STATISTICS,
     read_results,
@@ -95,7 +96,8 @@ def blocks_of(number: int, shard: Shard, size: int = BLOCK_BYTES) -> Iterator[Bl
 class CollectBlocks(beam.DoFn):
     """Blocks → `(split, FeatureStatistics)`, one of each split and bundle.
 
-    Further outputs: `bad`, of `BadRecord`; `ids`, of `(partition, IdBlock)`.
+    Further outputs: `counted`, of `(number of the shard, records)`; `bad`, of `BadRecord`; `ids`,
+    of `(partition, IdBlock)`.
     """
 
     def __init__(self, manifest: Manifest, covariance: bool, progress: bool = False) -> None:
@@ -135,6 +137,7 @@ class CollectBlocks(beam.DoFn):
                     BAD, BadRecord(shard.split, shard.uri, record.index, record.offset, reason)
                 )
         if numbers:
+            yield beam.pvalue.TaggedOutput(COUNTED, (block.shard, sum(map(len, numbers))))
             all_ids = IdBlock(
                 SPLITS.index(shard.split),
                 block.shard,
@@ -234,17 +237,19 @@ class MergeStatistics(beam.CombineFn):
 def ComputeStatistics(  # noqa: N802
     shards: Any, manifest: Manifest, covariance: bool, progress: bool = False
 ) -> Any:
-    """Numbers of shards → `statistics` by split, `bad` records, `duplicates` of ids."""
+    """Numbers of shards → `statistics` by split, records `counted` by shard, `bad` ones,
+    `duplicates` of ids."""
     collect = CollectBlocks(manifest, covariance, progress)
     results = (
         shards
         | "Blocks" >> beam.FlatMap(lambda number: blocks_of(number, manifest.shards[number]))
         | "SpreadBlocks" >> beam.Reshuffle()
-        | "Collect" >> beam.ParDo(collect).with_outputs(BAD, IDS, main=STATISTICS)
+        | "Collect" >> beam.ParDo(collect).with_outputs(COUNTED, BAD, IDS, main=STATISTICS)
     )
     merge = MergeStatistics(manifest.level, manifest.num_classes, covariance)
     return {
         STATISTICS: results.statistics | "Merge" >> beam.CombinePerKey(merge),
+        COUNTED: results[COUNTED] | "SumByShard" >> beam.CombinePerKey(sum),
         BAD: results[BAD],
         DUPLICATES: results[IDS]
         | "GroupIds" >> beam.GroupByKey()
@@ -277,7 +282,7 @@ def run_pass(
                 | "ComputeStatistics" >> ComputeStatistics(manifest, covariance, progress)
             )
             write_results(results, folder)
-        return read_results(folder, bad_records)
+        return read_results(folder, manifest, bad_records)
 
 
 def _is_local(uri: str) -> bool:
@@ -293,8 +298,9 @@ def _opened(uri: str) -> Iterator[tuple[BinaryIO, int]]:
         with open(path, "rb", buffering=0) as file:
             yield file, os.fstat(file.fileno()).st_size  # type: ignore[misc]
         return
-    (match,) = FileSystems.match([uri])
-    if not match.metadata_list:
+    # Not by `match`, which takes brackets and stars in a name for a pattern.
+    size = FileSystems.get_filesystem(uri).size(uri) if FileSystems.exists(uri) else None
+    if size is None:
         raise FileNotFoundError(uri)
     with FileSystems.open(uri, compression_type="uncompressed") as remote:
-        yield remote, match.metadata_list[0].size_in_bytes
+        yield remote, size

@@ -8,6 +8,7 @@ def statistics(
     examples: dsl.Input[dsl.Dataset],
     data_fingerprint: str,
     statistics_parameters: str,
+    expectations: str,
     beam_pipeline_args: list,
     example_statistics: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
@@ -18,6 +19,8 @@ def statistics(
         examples: The manifest.
         data_fingerprint: Of the data; a changed shard makes this step run again.
         statistics_parameters: JSON object of the overrides of section statistics.
+        expectations: Digest of the schema and the earlier statistics that these are compared with;
+            an edited one makes this step run again.
         beam_pipeline_args: Options of the Beam engine, such as --runner=DataflowRunner; none: on
             this machine.
         example_statistics: statistics.json and .npz, anomalies.json, bad_records.jsonl,

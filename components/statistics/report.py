@@ -13,7 +13,7 @@ from trainer.manifest import Manifest
 from trainer.reporting import plots
 from trainer.reporting.page import heading, note, page, section, table, tiles
 from trainer.reporting.page import plots as figures
-from trainer.statistics.anomalies import dimension_name, drift_between
+from trainer.statistics.anomalies import Earlier, comparisons, dimension_name
 from trainer.statistics.artifact import Statistics
 from trainer.statistics.drift import Drift
 from trainer.vocabulary import Vocabulary
@@ -21,8 +21,16 @@ from trainer.vocabulary import Vocabulary
 _TOP = 15
 
 
-def statistics_page(manifest: Manifest, statistics: Statistics) -> str:
-    """A page of its own: everything that a person acts on first, then what the data looks like."""
+def statistics_page(
+    manifest: Manifest, statistics: Statistics, earlier: Earlier | None = None
+) -> str:
+    """A page of its own: everything that a person acts on first, then what the data looks like.
+
+    Args:
+        manifest: of the data.
+        statistics: of it.
+        earlier: of an earlier run, to draw the drift against.
+    """
     subtitle = f"{manifest.source} · data fingerprint {manifest.fingerprint}"
     vocabulary = manifest.read_vocabulary()
     split = main_split(statistics)
@@ -34,7 +42,10 @@ def statistics_page(manifest: Manifest, statistics: Statistics) -> str:
         _features(statistics, split),
         _videos(manifest, statistics, split),
         _classes(vocabulary, statistics, split),
-        *_drift(vocabulary, statistics),
+        *(
+            drift_section(one.where, one.apart, vocabulary, one.labelled)
+            for one in comparisons(statistics.splits, statistics.arrays, earlier)
+        ),
     ]
     return page("Feature statistics", subtitle, [one for one in sections if one])
 
@@ -162,7 +173,13 @@ def _split_table(statistics: Statistics) -> Markup:
             ),
             ("videos of one frame", [f"{s['single_frame_videos']:,}" for s in splits]),
             ("rgb and audio of unequal length", [f"{s['unequal_lengths']:,}" for s in splits]),
-            ("ratings of segments", [f"{s['rated_segments']:,}" for s in splits]),
+            (
+                "ratings of segments: all · present · classes",
+                [
+                    f"{s['rated_segments']:,} · {s['rated_present']:,} · {s['rated_classes']:,}"
+                    for s in splits
+                ],
+            ),
         ]
     rows += [
         ("labels a video", [f"{s['labels_a_video']['mean']:.2f}" for s in splits]),
@@ -292,34 +309,44 @@ def _top_classes(vocabulary: Vocabulary, statistics: Statistics, split: str) -> 
     return table(("class", "name", "vertical", f"{split} videos", "share"), rows)
 
 
-def _drift(vocabulary: Vocabulary, statistics: Statistics) -> list[Markup]:
-    splits, arrays = statistics.splits, statistics.arrays
-    if "train" not in splits or "validate" not in splits:
-        return []
-    apart = drift_between(splits, arrays, "train", splits, arrays, "validate")
-    return [drift_section("validate against train", apart, vocabulary)]
+def drift_section(
+    title: str, apart: Drift, vocabulary: Vocabulary, labelled: bool = True
+) -> Markup:
+    """How far two sets of statistics are apart, with the dimensions and classes that are most.
 
-
-def drift_section(title: str, apart: Drift, vocabulary: Vocabulary) -> Markup:
-    """How far two sets of statistics are apart, with the dimensions and classes that are most."""
+    Args:
+        title: what is compared with what.
+        apart: how far they are.
+        vocabulary: names of the classes.
+        labelled: whether both have labels to compare.
+    """
     dimensions = np.arange(len(apart.features))
     chance = np.full(len(apart.features), apart.features_by_chance)
     far = np.argsort(-apart.features, kind="stable")[:_TOP].tolist()
     moved = np.argsort(-np.abs(apart.labels), kind="stable")[:_TOP].tolist()
+    classes = ", and the change of each class's share of the videos" if labelled else ""
+    header = ("dimension", "distance", "class", "change of share", "by chance at most")
+    rows = [
+        (
+            dimension_name(i),
+            f"{apart.features[i]:.4f}",
+            vocabulary.names[j],
+            f"{apart.labels[j]:+.4f}",
+            f"{apart.labels_by_chance[j]:.4f}",
+        )
+        for i, j in zip(far, moved, strict=False)
+    ]
+    columns = len(header) if labelled else 2
     return section(
         f"Drift: {title}",
-        "Kolmogorov–Smirnov distance of each dimension's distributions (0: equal, 1: apart), and "
-        "the change of each class's share of the videos. Below the line chance explains it.",
+        f"Kolmogorov–Smirnov distance of each dimension's distributions (0: equal, 1: apart)"
+        f"{classes}. Below the line chance explains it.",
         figures([
             (plots.lines({"distance": (dimensions, apart.features),
                           "by chance": (dimensions, chance)},
                          "feature dimension", "distance"),
              "Each dimension's distance, and what chance allows for as many videos."),
         ]),
-        heading("Dimensions and classes that differ most"),
-        table(("dimension", "distance", "class", "change of share", "by chance at most"), [
-            (dimension_name(i), f"{apart.features[i]:.4f}", vocabulary.names[j],
-             f"{apart.labels[j]:+.4f}", f"{apart.labels_by_chance[j]:.4f}")
-            for i, j in zip(far, moved, strict=False)
-        ]),
+        heading(f"Dimensions{' and classes' if labelled else ''} that differ most"),
+        table(header[:columns], [row[:columns] for row in rows]),
     )  # fmt: skip

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
+import json
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -14,12 +17,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from trainer import tfrecord
 from trainer.errors import InputError
-from trainer.manifest import SPLITS
+from trainer.manifest import SPLITS, Manifest
 from trainer.statistics.feature_statistics import FeatureStatistics
 from trainer.statistics.findings import BadRecord, BadRecords, Duplicates, Findings
 
-STATISTICS, BAD, DUPLICATES = "statistics", "bad", "duplicates"
+STATISTICS, COUNTED, BAD, DUPLICATES = "statistics", "counted", "bad", "duplicates"
 """Outputs of the pass, and how their files' names start."""
+_IN_MEMORY = 100_000
 
 
 @contextlib.contextmanager
@@ -47,6 +51,11 @@ def write_results(results: Mapping[str, Any], folder: str) -> None:
         | "WriteStatistics" >> beam.io.WriteToTFRecord(f"{folder}/{STATISTICS}")
     )
     _ = (
+        results[COUNTED]
+        | "CountedAsJson" >> beam.Map(json.dumps)
+        | "WriteCounted" >> beam.io.WriteToText(f"{folder}/{COUNTED}")
+    )
+    _ = (
         results[BAD]
         | "BadAsJson" >> beam.Map(BadRecord.to_json)
         | "WriteBad" >> beam.io.WriteToText(f"{folder}/{BAD}")
@@ -58,11 +67,12 @@ def write_results(results: Mapping[str, Any], folder: str) -> None:
     )
 
 
-def read_results(folder: str, bad_records: str) -> Findings:
+def read_results(folder: str, manifest: Manifest, bad_records: str) -> Findings:
     """Read them after the pipeline's end.
 
     Args:
         folder: that they were written into.
+        manifest: of the data.
         bad_records: a file of this machine to write: each bad record as a line of JSON, by split,
             shard and number.
 
@@ -76,16 +86,19 @@ def read_results(folder: str, bad_records: str) -> Findings:
             "machine; give --temp_location, a place where all of them can write"
         )
     by_split = dict(_split_name(record.payload) for record in _written_records(folder, STATISTICS))
-    bad = sorted(BadRecord.of_json(line) for line in _written_lines(folder, BAD))
-    with open(bad_records, "w", encoding="utf-8") as file:
-        file.writelines(f"{one.to_json()}\n" for one in bad)
+    bad = BadRecords.of(_copied(_in_order(_written_lines(folder, BAD)), bad_records))
+    by_shard: dict[str, int] = {}
+    for line in _written_lines(folder, COUNTED):
+        shard, count = json.loads(line)
+        uri = manifest.shards[shard].uri
+        by_shard[uri] = by_shard.get(uri, 0) + count
     duplicates = Duplicates()
     for line in _written_lines(folder, DUPLICATES):
         duplicates = duplicates.merge(Duplicates.of_json(line))
     order = sorted(by_split, key=SPLITS.index)
     statistics = {split: FeatureStatistics.of_bytes(by_split[split]) for split in order}
     counted = {split: one for split, one in statistics.items() if one.records}
-    return Findings(counted, BadRecords.of(bad), duplicates)
+    return Findings(counted, by_shard, bad, duplicates)
 
 
 def _with_name(name: str, data: bytes) -> bytes:
@@ -116,4 +129,26 @@ def _written_records(folder: str, name: str) -> Iterator[tfrecord.Record]:
 
 def _written_lines(folder: str, name: str) -> Iterator[str]:
     for file, _ in _written_files(folder, name):
-        yield from (line for line in file.read().decode().splitlines() if line)
+        for line in iter(file.readline, b""):
+            yield line.decode().rstrip("\n")
+
+
+def _in_order(lines: Iterable[str]) -> Iterator[BadRecord]:
+    """Bad records by split, shard and number; any number of them, in memory for some."""
+    read = map(BadRecord.of_json, lines)
+    with contextlib.ExitStack() as files:
+        runs = []
+        while some := sorted(itertools.islice(read, _IN_MEMORY)):
+            run = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+            run.writelines(f"{one.to_json()}\n" for one in some)
+            run.seek(0)
+            runs.append(map(BadRecord.of_json, run))
+        yield from heapq.merge(*runs)
+
+
+def _copied(bad: Iterable[BadRecord], path: str) -> Iterator[BadRecord]:
+    """The same, each also written into a file as a line of JSON."""
+    with open(path, "w", encoding="utf-8") as file:
+        for one in bad:
+            file.write(f"{one.to_json()}\n")
+            yield one

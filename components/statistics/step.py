@@ -69,7 +69,7 @@ def run_statistics(
         )
     statistics = read_statistics(example_statistics, manifest.fingerprint, failed=True)
     with atomic_file(report) as partial:
-        partial.write_text(statistics_page(manifest, statistics), encoding="utf-8")
+        partial.write_text(statistics_page(manifest, statistics, earlier), encoding="utf-8")
     facts = statistics.facts
     _say_result(facts)
     if not facts["passed"]:

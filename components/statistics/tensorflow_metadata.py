@@ -99,19 +99,19 @@ def _add_lengths(dataset: Any, statistics: FeatureStatistics) -> None:
     feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
     feature.path.step.append("num_frames")
     frames = statistics.frames
-    values, videos = np.arange(len(frames)), statistics.records
-    mean = float(frames @ values / videos)
+    videos = statistics.records
+    mean = statistics.count / videos
     numbers = feature.num_stats
     _fill(
         numbers,
         videos,
         mean,
-        float(frames @ np.square(values - mean) / videos),
-        (float(np.flatnonzero(frames)[0]), float(statistics.longest)),
+        statistics.squared_frames / videos - mean * mean,
+        (float(statistics.shortest), float(statistics.longest)),
         float(np.searchsorted(np.cumsum(frames), videos / 2)),
     )
     numbers.num_zeros = int(frames[0])
-    _fill_histogram(numbers, frames, values - 0.5, 1.0)
+    _fill_histogram(numbers, frames, np.arange(len(frames)) - 0.5, 1.0)
 
 
 def _add_dimensions(dataset: Any, statistics: FeatureStatistics) -> None:
@@ -139,7 +139,7 @@ def _add_dimensions(dataset: Any, statistics: FeatureStatistics) -> None:
         common = feature.num_stats.common_stats
         common.tot_num_values = features.count
         common.avg_num_values = features.count / statistics.records
-        common.min_num_values = int(np.flatnonzero(statistics.frames)[0])
+        common.min_num_values = statistics.shortest
         common.max_num_values = statistics.longest
         _fill_histogram(feature.num_stats, features.histogram[dimension], lower, width)
 

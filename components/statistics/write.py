@@ -101,11 +101,16 @@ def write_statistics(
 def _write_classes(
     path: Path, by_split: dict[str, FeatureStatistics], vocabulary: Vocabulary
 ) -> None:
-    """A line for each class: how many videos of each split carry it."""
-    counts = [one.labels.classes.tolist() for one in by_split.values()]
+    """A line for each class: how many videos of each split carry it, and how it was rated."""
+    columns = {split: one.labels.classes for split, one in by_split.items()}
+    for split, one in by_split.items():
+        if one.ratings.any():
+            columns[f"{split} segments present"] = one.ratings[:, 1]
+            columns[f"{split} segments absent"] = one.ratings[:, 0]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("class", "name", "verticals", *by_split))
+        writer.writerow(("class", "name", "verticals", *columns))
+        counts = (column.tolist() for column in columns.values())
         rows = zip(vocabulary.names, vocabulary.verticals, *counts, strict=True)
         for index, (name, verticals, *videos) in enumerate(rows):
             writer.writerow((index, name, "; ".join(verticals), *videos))

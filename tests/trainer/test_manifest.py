@@ -57,3 +57,11 @@ def test_what_is_wrong_is_said(tmp_path):
             read_manifest(path)
     with pytest.raises(InputError, match=r"no shards of split test \(found: train, validate\)"):
         MANIFEST.split("test")
+
+
+def test_a_split_that_is_none(tmp_path):
+    shards = (SHARDS[0], dataclasses.replace(SHARDS[1], split="validation"))
+    dataclasses.replace(MANIFEST, shards=shards).write(tmp_path / "manifest.json")
+    words = "/a/y.tfrecord is of split 'validation', expected train, validate, test"
+    with pytest.raises(InputError, match=words):
+        read_manifest(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from trainer.statistics.drift import Drift, drift
 from trainer.statistics.findings import Findings
 from trainer.statistics.schema import CHECKS, SEVERITIES, Schema
 from trainer.statistics.summary import measures
+
+_SHARDS_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +100,18 @@ def _reconciled(
         statistics = findings.by_split.get(split)
         counted = statistics.records if statistics else 0
         lost = findings.bad.lost.get(split, 0)
-        if counted + lost != stated:
+        differing = list(_differing_shards(manifest, split, findings))
+        if differing:
             bad = f" and {lost:,} bad ones" if lost else ""
+            shards = (
+                "1 shard differs" if len(differing) == 1 else f"{len(differing):,} shards differ"
+            )
             yield Anomaly(
                 "error",
                 "manifest",
-                f"{split}: {counted:,} records read{bad}, the manifest has {stated:,}: the shards "
-                "have changed since it was made, or records were lost on the way",
+                f"{split}: {counted:,} records read{bad}, the manifest has {stated:,}; {shards} "
+                f"({'; '.join(differing[:_SHARDS_NAMED])}): they have changed since it was made, "
+                "or records were lost on the way",
             )
         elif not counted:
             yield Anomaly(
@@ -120,6 +128,19 @@ def _reconciled(
             f"statistics.corrupt_share allows {config.corrupt_share:.2%}; the first: "
             f"{findings.bad.first[0]}",
         )
+
+
+def _differing_shards(manifest: Manifest, split: str, findings: Findings) -> Iterator[str]:
+    """What is said of each shard of which not every record was read or found bad."""
+    stated = collections.Counter[str]()
+    for shard in manifest.shards:
+        if shard.split == split:
+            stated[shard.uri] += shard.records
+    for uri, expected in stated.items():
+        counted, lost = findings.counted.get(uri, 0), findings.bad.by_shard.get(uri, 0)
+        if counted + lost != expected:
+            bad = f" and {lost:,} bad" if lost else ""
+            yield f"{uri}: {counted:,}{bad} of {expected:,}"
 
 
 def _against_schema(splits: Mapping[str, dict[str, Any]], schema: Schema) -> Iterator[Anomaly]:
@@ -208,16 +229,42 @@ def _drifts(
     earlier: Earlier | None,
 ) -> Iterator[Anomaly]:
     names = manifest.read_vocabulary().names
-    others = [split for split in splits if split not in ("train", "all", "test")]
-    for split in others if "train" in splits else ():
-        apart = drift_between(splits, arrays, "train", splits, arrays, split)
-        yield from _drifted(apart, f"{split} against train", "split", config, names)
-    for split in splits if earlier else ():
-        assert earlier is not None
-        if split != "all" and split in earlier.splits:
+    for comparison in comparisons(splits, arrays, earlier):
+        yield from _drifted(comparison, config, names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A split and what it is compared with.
+
+    Attributes:
+        where: both, in words.
+        kind: `split` or `run`: how the thresholds' names start.
+        apart: how far they are.
+        labelled: whether both have labels to compare.
+    """
+
+    where: str
+    kind: str
+    apart: Drift
+    labelled: bool
+
+
+def comparisons(
+    splits: Mapping[str, dict[str, Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    earlier: Earlier | None,
+) -> Iterator[Comparison]:
+    """Each split but train with train, and each with the same of an earlier run."""
+    for split, summary in splits.items():
+        if "train" in splits and split not in ("train", "all"):
+            apart = drift_between(splits, arrays, "train", splits, arrays, split)
+            labelled = split != "test" or summary["labels"] > 0  # the public one has none
+            yield Comparison(f"{split} against train", "split", apart, labelled)
+    for split in splits:
+        if earlier and split != "all" and split in earlier.splits:
             apart = drift_between(earlier.splits, earlier.arrays, split, splits, arrays, split)
-            where = f"{split} against {earlier.folder}"
-            yield from _drifted(apart, where, "run", config, names)
+            yield Comparison(f"{split} against {earlier.folder}", "run", apart, labelled=True)
 
 
 def drift_between(
@@ -238,16 +285,15 @@ def drift_between(
 
 
 def _drifted(
-    apart: Drift,
-    where: str,
-    kind: str,
-    config: StatisticsConfig,
-    names: Sequence[str],
+    comparison: Comparison, config: StatisticsConfig, names: Sequence[str]
 ) -> Iterator[Anomaly]:
+    apart, where, kind = comparison.apart, comparison.where, comparison.kind
     for values, excess, what, threshold in (
         (apart.features, apart.feature_excess, "dimensions", f"{kind}_drift"),
         (np.abs(apart.labels), apart.label_excess, "classes", f"{kind}_label_drift"),
     ):
+        if what == "classes" and not comparison.labelled:
+            continue
         for severity in ("error", "warning"):
             name = f"{threshold}_{severity}"
             limit = getattr(config, name)

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.config import StatisticsConfig
 from trainer.errors import InputError
-from trainer.files import read_json
+from trainer.files import local_path, read_json
+from trainer.manifest import digest_of_files
 
-VERSION = 2
+VERSION = 3
 STATISTICS, ARRAYS, ANOMALIES = "statistics.json", "statistics.npz", "anomalies.json"
 
 
@@ -41,6 +43,17 @@ class Statistics:
     def splits(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self.facts["splits"]
         return found
+
+
+def digest_of_expectations(config: StatisticsConfig) -> str:
+    """Of the files that a pass compares with, the schema and the earlier run; empty: of none.
+
+    One that is not there counts as such: the pass says so.
+    """
+    files = [local_path(config.schema)] if config.schema else []
+    if config.baseline:
+        files += [local_path(config.baseline) / name for name in (STATISTICS, ARRAYS)]
+    return digest_of_files(file for file in files if file.is_file()) if files else ""
 
 
 def read_statistics(

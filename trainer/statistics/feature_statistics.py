@@ -26,9 +26,11 @@ _COUNTS = (
     "unequal_lengths",
     "silent_audio",
     "without_id",
-    "rated_segments",
+    "squared_frames",
+    "shortest",
     "longest",
 )
+_NO_VIDEO = 1 << 62
 
 
 class FeatureStatistics:
@@ -46,8 +48,9 @@ class FeatureStatistics:
         silent_audio: videos whose audio is the same in all of two or more frames; at video level,
             the same in all dimensions.
         without_id: videos with an empty id, or none.
-        rated_segments: ratings of release 3.
-        longest: most frames of a video.
+        ratings: int64 [C, 2], of segments (release 3), by class: absent, present.
+        shortest, longest: least and most frames of a video.
+        squared_frames: sum of the squares of the videos' numbers of frames.
         frames: int64 [MAX_FRAMES + 2], videos by their number of frames; the last bin holds all
             longer ones.
         non_finite: int64 [1152], values that are no numbers, in records that were left out for it.
@@ -59,7 +62,9 @@ class FeatureStatistics:
     def __init__(self, level: Level, num_classes: int, covariance: bool = False) -> None:
         self.level, self.num_classes = level, num_classes
         self.records = self.bytes = self.longest = 0
-        self.unequal_lengths = self.silent_audio = self.without_id = self.rated_segments = 0
+        self.shortest = _NO_VIDEO
+        self.unequal_lengths = self.silent_audio = self.without_id = self.squared_frames = 0
+        self.ratings = np.zeros((num_classes, 2), np.int64)
         self.frames = np.zeros(MAX_FRAMES + 2, np.int64)
         self.non_finite = np.zeros(FEATURE_SIZE, np.int64)
         self.labels = LabelCounts(num_classes)
@@ -83,13 +88,16 @@ class FeatureStatistics:
         self.records += len(videos)
         for video in videos:
             frames = video.num_frames
-            self.longest = max(self.longest, frames)
+            self.shortest, self.longest = min(self.shortest, frames), max(self.longest, frames)
+            self.squared_frames += frames * frames
             self.frames[min(frames, len(self.frames) - 1)] += 1
             self.labels.add(video.labels, np.zeros(len(video.labels), np.int64), 1)
             self.unequal_lengths += int(len(video.rgb) != len(video.audio))
             self.silent_audio += _is_silent(video.audio)
             self.without_id += not video.video_id
-            self.rated_segments += len(video.segments.labels) if video.segments else 0
+            if video.segments:
+                rated = video.segments.labels, video.segments.scores.astype(np.int64)
+                np.add.at(self.ratings, rated, 1)
             for name, covariance in self.covariances.items():
                 codes: NDArray[Any] = getattr(video, name)
                 covariance.add(codes[:frames])
@@ -103,7 +111,8 @@ class FeatureStatistics:
         self.features.add(batch.features)
         self.records += len(batch)
         self.labels.add(batch.labels, batch.label_rows, len(batch))
-        self.longest = 1
+        self.shortest = self.longest = 1
+        self.squared_frames += len(batch)
         self.frames[1] += len(batch)
         audio = batch.features[:, RGB_SIZE:]
         self.silent_audio += int((audio == audio[:, :1]).all(axis=1).sum())
@@ -131,10 +140,12 @@ class FeatureStatistics:
                 f"{' with covariance' * mine[2]}"
             )
         for name in _COUNTS:
-            if name != "longest":
+            if name not in ("shortest", "longest"):
                 setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.shortest = min(self.shortest, other.shortest)
         self.longest = max(self.longest, other.longest)
         self.frames += other.frames
+        self.ratings += other.ratings
         self.non_finite += other.non_finite
         self.labels.merge(other.labels)
         self.features.merge(other.features)  # type: ignore[arg-type]
@@ -148,6 +159,7 @@ class FeatureStatistics:
             "counts": np.array([getattr(self, name) for name in _COUNTS]),
             "frames": self.frames,
             "non_finite": self.non_finite,
+            "ratings": self.ratings,
             "kind": np.array([self.level == FRAME, self.num_classes, bool(self.covariances)]),
         }
         for prefix, part in self._parts().items():
@@ -164,7 +176,8 @@ class FeatureStatistics:
         made = cls("frame" if is_frame else "video", num_classes, bool(covariance))
         for name, value in zip(_COUNTS, arrays["counts"].tolist(), strict=True):
             setattr(made, name, value)
-        made.frames, made.non_finite = arrays["frames"], arrays["non_finite"]
+        for name in ("frames", "non_finite", "ratings"):
+            setattr(made, name, arrays[name])
         for prefix, part in made._parts().items():
             start = f"{prefix}/"
             part.load({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})

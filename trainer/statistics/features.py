@@ -168,9 +168,10 @@ class ValueDistributions:
     def saturated(self) -> NDArray[np.float64]:
         """float64 [1152, 2], shares of the videos at the least and the greatest value of a code."""
         ends = dequantise([0, 255]).astype(np.float64)
-        # A mean is at the end of the range only if every frame of the video is: by bin, to 1/128.
+        # A mean is at the end of the range only if every frame of the video is: by bin, less than
+        # 1/128 from the low end, at most that from the high one.
         low = self.histogram[:, : int((ends[0] - LOW) * BINS_A_UNIT) + 2].sum(axis=1)
-        high = self.histogram[:, int((ends[1] - LOW) * BINS_A_UNIT) + 1 :].sum(axis=1)
+        high = self.histogram[:, int((ends[1] - LOW) * BINS_A_UNIT) :].sum(axis=1)
         return np.stack([low, high], axis=1) / self.count
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -53,10 +53,12 @@ class BadRecords:
 
     Attributes:
         lost: by split: records that are not counted.
+        by_shard: by URI: the same.
         first: the first by split, shard and number, at most `MOST_NAMED`.
     """
 
     lost: dict[str, int] = dataclasses.field(default_factory=dict)
+    by_shard: dict[str, int] = dataclasses.field(default_factory=dict)
     first: tuple[BadRecord, ...] = ()
 
     @property
@@ -67,13 +69,15 @@ class BadRecords:
     def of(cls, found: Iterable[BadRecord]) -> BadRecords:
         """Of any number of them, in memory for `MOST_NAMED` alone."""
         lost: dict[str, int] = {}
+        by_shard: dict[str, int] = {}
         first: list[BadRecord] = []
         for one in found:
             lost[one.split] = lost.get(one.split, 0) + one.lost
+            by_shard[one.uri] = by_shard.get(one.uri, 0) + one.lost
             first.append(one)
             if len(first) > 2 * MOST_NAMED:
                 first = sorted(first)[:MOST_NAMED]
-        return cls(dict(sorted(lost.items())), tuple(sorted(first)[:MOST_NAMED]))
+        return cls(dict(sorted(lost.items())), by_shard, tuple(sorted(first)[:MOST_NAMED]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,10 +216,12 @@ class Findings:
 
     Attributes:
         by_split: the numbers.
+        counted: by URI of a shard: records that are in them.
         bad: records that are not in them.
         duplicates: of ids.
     """
 
     by_split: Mapping[str, FeatureStatistics]
+    counted: Mapping[str, int]
     bad: BadRecords = BadRecords()
     duplicates: Duplicates = Duplicates()

@@ -24,7 +24,7 @@ def summary_of(statistics: FeatureStatistics) -> dict[str, Any]:
         "bytes": statistics.bytes,
         "frames": statistics.count,
         "frames_a_video": {
-            "minimum": int(np.flatnonzero(frames)[0]),
+            "minimum": statistics.shortest,
             "median": int(np.searchsorted(lengths, videos / 2)),
             "maximum": statistics.longest,
         },
@@ -48,7 +48,9 @@ def summary_of(statistics: FeatureStatistics) -> dict[str, Any]:
         summary |= {
             "single_frame_videos": int(frames[1]),
             "unequal_lengths": statistics.unequal_lengths,
-            "rated_segments": statistics.rated_segments,
+            "rated_segments": int(statistics.ratings.sum()),
+            "rated_present": int(statistics.ratings[:, 1].sum()),
+            "rated_classes": int(statistics.ratings.any(axis=1).sum()),
         }
     return summary
 
@@ -66,6 +68,7 @@ def arrays_of(statistics: FeatureStatistics) -> dict[str, NDArray[Any]]:
         "edges": features.edges(),
         "non_finite": statistics.non_finite,
         "frames": statistics.frames,
+        "ratings": statistics.ratings,
         "labels": labels.classes,
         "labels_a_video": labels.labels_a_video,
         "pairs": pairs.astype(np.int32),

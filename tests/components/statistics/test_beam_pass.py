@@ -5,6 +5,7 @@ import dataclasses
 import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.io.localfilesystem import LocalFileSystem
 
 from components.statistics.beam_pass import (
     MergeStatistics,
@@ -48,6 +49,7 @@ def assert_right(findings, manifest, covariance=False):
     for split, statistics in findings.by_split.items():
         assert_equal(statistics, without_beam(manifest, split, covariance))
         assert statistics.bytes == sum(shard.bytes for shard in manifest.split(split))
+    assert findings.counted == {shard.uri: shard.records for shard in manifest.shards}
 
 
 def test_it_counts_what_a_loop_counts(manifest, tmp_path):
@@ -140,6 +142,8 @@ def test_bad_records_are_passed_over_and_named(manifest, tmp_path, rng):
     wrong[7] = (b"", "the checksum of its")
     findings = passed(manifest, tmp_path)
     assert findings.bad.lost == {shards[0].split: 5}
+    assert findings.bad.by_shard == {shards[0].uri: 5}
+    assert findings.counted[shards[0].uri] == shards[0].records - 5
     for found, (number, (_, reason)) in zip(findings.bad.first, sorted(wrong.items()), strict=True):
         assert (found.uri, found.record) == (shards[0].uri, number)
         assert found.offset == offsets[number]
@@ -218,7 +222,10 @@ def test_segments_are_counted(tmp_path, rng):
         "h", records.FRAME, 9, (shard_of(tmp_path / "t.tfrecord", [records.encode(video)] * 3),)
     )
     findings = passed(manifest, tmp_path)
-    assert findings.by_split["train"].rated_segments == 6
+    ratings = findings.by_split["train"].ratings
+    assert ratings[1].tolist() == [0, 3]
+    assert ratings[2].tolist() == [3, 0]
+    assert ratings.sum() == 6
     assert findings.duplicates.within == {0: 2}
 
 
@@ -273,3 +280,51 @@ def test_ids_of_a_block_are_one_element_a_partition(manifest):
     found = [one for one in collect.process(block) if getattr(one, "tag", "") == IDS]
     assert len(found) == 1
     assert len(found[0].value[1].ids) == manifest.shards[0].records
+
+
+class Elsewhere(LocalFileSystem):
+    """This machine's files by a scheme of their own, as a bucket's are."""
+
+    @classmethod
+    def scheme(cls):
+        return "elsewhere"
+
+    def open(self, path, *arguments, **options):
+        return super().open(path.removeprefix("elsewhere:/"), *arguments, **options)
+
+    def exists(self, path):
+        return super().exists(path.removeprefix("elsewhere:/"))
+
+    def size(self, path):
+        return super().size(path.removeprefix("elsewhere:/"))
+
+
+def test_shards_by_beams_file_systems(manifest, tmp_path):
+    """Whatever stands in a name: it is one, and no pattern."""
+    shards = list(manifest.shards)
+    odd = tmp_path / "a[1]*.tfrecord"
+    shards[0].path.rename(odd)
+    shards[0] = dataclasses.replace(shards[0], uri=str(odd))
+    there = dataclasses.replace(manifest, shards=tuple(shards))
+    remote = dataclasses.replace(
+        there, shards=tuple(dataclasses.replace(s, uri=f"elsewhere:/{s.uri}") for s in shards)
+    )
+    findings = passed(remote, tmp_path)
+    assert findings.bad.total == 0
+    for split, statistics in findings.by_split.items():
+        assert_equal(statistics, without_beam(there, split))
+    shards[1].path.unlink()
+    (bad,) = passed(remote, tmp_path).bad.first
+    assert (bad.uri, bad.reason) == (remote.shards[1].uri, "no such file")
+
+
+def test_any_number_of_bad_records_is_put_in_order(manifest, tmp_path, monkeypatch):
+    """More than are kept in memory at once."""
+    monkeypatch.setattr("components.statistics.results._IN_MEMORY", 4)
+    for shard in manifest.shards:
+        records.write_records(shard.path, [b"garbage"] * shard.records)
+    passed(manifest, tmp_path)
+    lines = (tmp_path / "bad.jsonl").read_text().splitlines()
+    found = [BadRecord.of_json(line) for line in lines]
+    assert found == sorted(found)
+    assert len(found) == len(set(found)) == sum(shard.records for shard in manifest.shards)

@@ -53,6 +53,31 @@ def test_names_stand_for_classes(manifest, tmp_path):
     assert "Bad records" not in html
 
 
+def test_drift_against_an_earlier_run_is_drawn(manifest, tmp_path):
+    manifest.write(tmp_path / "manifest.json")
+    run_statistics(str(tmp_path), str(tmp_path / "s"), str(tmp_path / "r.html"), [])
+    config = StatisticsConfig(baseline=str(tmp_path / "s"))
+    run_statistics(str(tmp_path), str(tmp_path / "t"), str(tmp_path / "r.html"), [], config)
+    html = (tmp_path / "r.html").read_text()
+    for split in ("train", "validate"):
+        assert f"Drift: {split} against {tmp_path / 's'}" in html
+
+
+def test_a_test_split_without_labels_has_only_its_features_compared(manifest, tmp_path):
+    held = manifest.split("validate")
+    shards = (*manifest.split("train"), *(dataclasses.replace(s, split="test") for s in held))
+    for shard in held:
+        videos = records.read_videos(shard.path, manifest.level, manifest.num_classes)
+        payloads = [records.encode(dataclasses.replace(v, labels=v.labels[:0])) for v in videos]
+        records.write_records(shard.path, payloads)
+    dataclasses.replace(manifest, shards=shards).write(tmp_path / "manifest.json")
+    run_statistics(str(tmp_path), str(tmp_path / "s"), str(tmp_path / "r.html"), [])
+    html = (tmp_path / "r.html").read_text()
+    section = html.partition("Drift: test against train")[2]
+    assert "Dimensions that differ most" in section
+    assert "change of share" not in section
+
+
 def test_a_page_of_video_level_without_train(tmp_path, rng):
     path = tmp_path / "validate0.tfrecord"
     count = records.write_records(

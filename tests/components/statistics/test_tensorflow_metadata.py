@@ -7,10 +7,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.statistics.step import run_statistics
 from components.statistics.tensorflow_metadata import schema_text, statistics_list
+from tests.conftest import frame_video
 from tests.trainer.statistics.cases import collect, videos_of
 from trainer import records
 from trainer.statistics.features import QUANTILES
 from trainer.statistics.schema import default_schema
+from trainer.statistics.summary import summary_of
 
 NAMES = [f"Class {i}" for i in range(9)]
 
@@ -56,6 +58,20 @@ def test_statistics(level):
     assert frames.std_dev == pytest.approx(np.std(lengths))
     assert frames.median == np.quantile(lengths, 0.5, method="inverted_cdf")
     assert (frames.min, frames.max) == (min(lengths), max(lengths))
+
+
+def test_videos_above_the_longest_that_is_counted_one_by_one():
+    rng = np.random.default_rng(0)
+    lengths = [400, 500, 700]
+    statistics = collect([frame_video(rng, n, [1], f"{n}") for n in lengths])
+    numbers = by_name(statistics_list({"train": statistics}, NAMES).datasets[0])
+    frames = numbers["num_frames"].num_stats
+    assert (frames.min, frames.max) == (400, 700)
+    assert frames.mean == pytest.approx(np.mean(lengths))
+    assert frames.std_dev == pytest.approx(np.std(lengths))
+    assert summary_of(statistics)["frames_a_video"] == {
+        "minimum": 400, "median": 301, "maximum": 700,
+    }  # fmt: skip
 
 
 def test_labels_and_ids():

@@ -9,6 +9,7 @@ from tests.conftest import frame_video, mean_video
 from tests.trainer.statistics.cases import CLASSES, collect, described, manifest_of
 from trainer import records
 from trainer.config import StatisticsConfig
+from trainer.manifest import Manifest, Shard
 from trainer.statistics.anomalies import Earlier, dimension_name, find_anomalies, totals
 from trainer.statistics.findings import BadRecord, BadRecords, Duplicates, Findings
 from trainer.statistics.schema import Check, default_schema
@@ -24,7 +25,9 @@ def judged(by_split, bad=None, duplicates=None, schema=None, earlier=None, state
     first = next(iter(by_split.values()))
     stated = stated or {split: one.records for split, one in by_split.items()}
     manifest = manifest_of(first.level, CLASSES, **stated)
-    findings = Findings(by_split, bad or BadRecords(), duplicates or Duplicates())
+    bad = bad or BadRecords()
+    counted = {f"/{split}": one.records for split, one in by_split.items()}
+    findings = Findings(by_split, counted, bad, duplicates or Duplicates())
     schema = schema or default_schema(first.level, CLASSES, stated)
     found = find_anomalies(
         manifest, findings, *described(**by_split), schema, StatisticsConfig(**config), earlier
@@ -44,13 +47,26 @@ def test_nothing_wrong():
 
 @pytest.mark.parametrize("lost", [0, 2])
 def test_a_count_that_differs_by_one(lost):
-    bad = BadRecords(
-        {"train": lost}, tuple(BadRecord("train", "/s", i, 0, "x") for i in range(lost))
-    )
+    bad = BadRecords.of(BadRecord("train", "/train", i, 0, "x") for i in range(lost))
     found = judged({"train": means()}, bad, stated={"train": 4 + lost}, corrupt_share=1.0)
     assert found[0][:2] == ("error", "manifest")
     assert "train: 3 records read" in found[0][2]
-    assert f"the manifest has {4 + lost}: the shards have changed" in found[0][2]
+    bad = " and 2 bad" * bool(lost)
+    says = f"the manifest has {4 + lost}; 1 shard differs (/train: 3{bad} of {4 + lost}): they"
+    assert says in found[0][2]
+
+
+def test_one_record_too_few_in_a_shard_and_one_too_many_in_another():
+    shards = tuple(Shard("train", f"/{n}", 1, "", 2 if n else 3) for n in range(5))
+    manifest = Manifest("here", records.VIDEO, CLASSES, shards)
+    by_split = {"train": means(count=11)}
+    counted = {"/0": 2, "/1": 3, "/2": 2, "/3": 2, "/4": 2}
+    schema = default_schema(records.VIDEO, CLASSES, ["train"])
+    (found,) = find_anomalies(
+        manifest, Findings(by_split, counted), *described(**by_split), schema, StatisticsConfig()
+    )
+    assert (found.severity, found.check) == ("error", "manifest")
+    assert "has 11; 2 shards differ (/0: 2 of 3; /1: 3 of 2): they" in found.description
 
 
 def test_a_split_without_records():
@@ -59,17 +75,17 @@ def test_a_split_without_records():
     assert "validate: 0 records read, the manifest has 2" in found[0][2]
     schema = default_schema(records.VIDEO, CLASSES, ["train", "validate"])
     only(judged({"train": means()}, schema=schema), "error", "splits", "validate: has no records")
-    bad = BadRecords({"validate": 2}, (BadRecord("validate", "/v", 0, 0, "damaged", 2),))
+    bad = BadRecords.of([BadRecord("validate", "/validate", 0, 0, "damaged", 2)])
     found = judged({"train": means()}, bad, stated={"train": 3, "validate": 2}, corrupt_share=1.0)
     assert ("error", "splits", "validate: has no records that can be read") in found
 
 
 def test_bad_records_up_to_the_share_that_is_allowed():
-    bad = BadRecords({"train": 1}, (BadRecord("train", "/s", 2, 7, "damaged"),))
+    bad = BadRecords.of([BadRecord("train", "/train", 2, 7, "damaged")])
     only(
         judged({"train": means()}, bad, stated={"train": 4}, corrupt_share=0.2),
         "error", "statistics.corrupt_share", "1 of 4 records are bad (25.00%)", "allows 20.00%",
-        "/s: record 2 (at byte 7): damaged",
+        "/train: record 2 (at byte 7): damaged",
     )  # fmt: skip
     only(
         judged({"train": means()}, bad, stated={"train": 4}, corrupt_share=0.25),
@@ -148,8 +164,14 @@ def test_drift_between_splits():
     limits = {"split_drift_warning": 0.9, "split_label_drift_error": 1.0,
               "split_label_drift_warning": 1.0}  # fmt: skip
     assert judged({"train": train, "validate": validate}, **limits) == []
-    # The test split has no labels: nothing is said of it.
-    assert judged({"train": train, "test": validate}) == []
+    # The test split has no labels to compare, but features.
+    unlabelled = collect([mean_video(np.random.default_rng(n), [], f"t{n}") for n in range(200)])
+    assert judged({"train": train, "test": unlabelled}, split_drift_warning=0.5) == []
+    rng = np.random.default_rng(1)
+    videos = [mean_video(rng, [], f"t{n}") for n in range(200)]
+    moved = collect([dataclasses.replace(video, rgb=np.abs(video.rgb)) for video in videos])
+    only(judged({"train": train, "test": moved}), "warning", "statistics.split_drift_warning",
+         "test against train: 1,024 feature dimensions")  # fmt: skip
 
 
 def test_drift_against_an_earlier_run():
@@ -166,7 +188,7 @@ def test_drift_against_an_earlier_run():
 
 def test_totals_and_names():
     by_split = {"train": means(), "validate": means(labels=(4, 5), seed=1)}
-    findings = Findings(by_split, duplicates=Duplicates({0: 2, 1: 3}, {(0, 1): 7}))
+    findings = Findings(by_split, {}, duplicates=Duplicates({0: 2, 1: 3}, {(0, 1): 7}))
     assert totals(findings, described(**by_split)[1]) == {
         "duplicate_ids": 5, "leaked_ids": 7, "classes_unseen": 2,
     }  # fmt: skip

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from trainer.config import StatisticsConfig
 from trainer.errors import InputError
 from trainer.statistics import read_statistics
-from trainer.statistics.artifact import ARRAYS, STATISTICS, VERSION
+from trainer.statistics.artifact import ARRAYS, STATISTICS, VERSION, digest_of_expectations
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_damaged_arrays(content, folder):
 
 def test_another_version(folder):
     change(folder, version=1)
-    with pytest.raises(InputError, match="of version 1, expected version 2; make them anew"):
+    with pytest.raises(InputError, match="of version 1, expected version 3; make them anew"):
         read_statistics(folder)
     (folder / STATISTICS).write_text("[]")
     with pytest.raises(InputError, match="of version None"):
@@ -60,3 +61,18 @@ def test_data_that_did_not_pass_is_not_trained_on(folder):
     with pytest.raises(InputError, match=r"the data did not pass: train and validate: 3$"):
         read_statistics(folder)
     assert not read_statistics(folder, failed=True).facts["passed"]
+
+
+def test_what_a_pass_is_compared_with_has_a_digest(folder, tmp_path):
+    assert digest_of_expectations(StatisticsConfig()) == ""
+    schema = tmp_path / "schema.yaml"
+    both = StatisticsConfig(schema=str(schema), baseline=str(folder))
+    found = [digest_of_expectations(both)]
+    schema.write_text("version: 1")
+    found.append(digest_of_expectations(both))
+    schema.write_text("version: 2")
+    found.append(digest_of_expectations(both))
+    change(folder, source="elsewhere")
+    found.append(digest_of_expectations(both))
+    assert len({*found, ""}) == 5
+    assert digest_of_expectations(both) == found[-1]

@@ -20,12 +20,14 @@ LEVELS = [records.FRAME, records.VIDEO]
 def integers(statistics):
     """Everything that must be equal for any order and partition."""
     labels, features = statistics.labels, statistics.features
-    names = ("records", "longest", "unequal_lengths", "silent_audio", "without_id")
+    names = ("records", "shortest", "longest", "squared_frames", "unequal_lengths",
+             "silent_audio", "without_id")  # fmt: skip
     pairs, counts = labels.pairs()
     found = {name: getattr(statistics, name) for name in names} | {
         "frames": statistics.frames, "classes": labels.classes, "count": features.count,
         "labels_a_video": labels.labels_a_video, "histogram": features.histogram,
         "pairs": pairs, "pair_counts": counts, "non_finite": statistics.non_finite,
+        "ratings": statistics.ratings,
     }  # fmt: skip
     for name, covariance in statistics.covariances.items():
         if statistics.level == records.FRAME:
