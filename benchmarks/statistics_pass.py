@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument(
         "--videos", type=int, default=0, help="of a shard; 0: 8,000, or 300 of 300 frames"
     )
-    parser.add_argument("--times", type=int, default=48, help="the files over, for two workers")
+    parser.add_argument("--times", type=int, default=96, help="the files over, for two workers")
     parser.add_argument("--one-core-times", type=int, default=16, help="the same, on one core")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -81,16 +82,17 @@ def blocks_of(number: int, shard: Shard, size: int = BLOCK_BYTES) -> Iterator[Bl
     except (InputError, OSError):  # the reader says what is wrong
         yield Block(number, 0, 0, shard.records)
         return
+    # Of equal size: Beam hands elements out in turn, so that a small last one of each shard would
+    # all go to the same worker.
+    count = -(-shard.bytes // size)
     offsets = index.offsets
-    first = 0
-    while first < len(index):
-        last = int(np.searchsorted(offsets, offsets[first] + size, "right")) - 1
-        last = max(last, first + 1)
-        if last >= len(index):
-            break
-        yield Block(number, first, int(offsets[first]), last - first, int(offsets[last]))
-        first = last
-    yield Block(number, first, int(offsets[first]), max(0, shard.records - first))
+    cuts = np.searchsorted(offsets, np.arange(1, count) * (offsets[-1] / count))
+    firsts = [0, *np.unique(cuts[(cuts > 0) & (cuts < len(index))]).tolist()]
+    for first, following in itertools.pairwise(firsts):
+        offset, end = int(offsets[first]), int(offsets[following])
+        yield Block(number, first, offset, following - first, end)
+    last = firsts[-1]
+    yield Block(number, last, int(offsets[last]), max(0, shard.records - last))
 
 
 class CollectBlocks(beam.DoFn):

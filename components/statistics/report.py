@@ -169,7 +169,7 @@ def _split_table(statistics: Statistics) -> Markup:
             ("frames", [f"{s['frames']:,}" for s in splits]),
             (
                 "frames a video: least · median · most",
-                [f"{f['minimum']} · {f['median']} · {f['maximum']}" for f in frames],
+                [f"{f['minimum']} · {_median(f['median'])} · {f['maximum']}" for f in frames],
             ),
             ("videos of one frame", [f"{s['single_frame_videos']:,}" for s in splits]),
             ("rgb and audio of unequal length", [f"{s['unequal_lengths']:,}" for s in splits]),
@@ -193,6 +193,11 @@ def _split_table(statistics: Statistics) -> Markup:
         ("constant dimensions", [f"{s['constant_dimensions']:,}" for s in splits]),
     ]
     return table(("", *statistics.splits), [(name, *values) for name, values in rows])
+
+
+def _median(frames: int) -> str:
+    """Longer videos than the longest known are not told apart."""
+    return str(frames) if frames <= records.MAX_FRAMES else f"above {records.MAX_FRAMES}"
 
 
 def _features(statistics: Statistics, split: str) -> Markup:

@@ -99,6 +99,13 @@ def test_blocks_cover_a_shard_once(size, manifest):
         assert block.end == (None if block is blocks[-1] else index.offsets[first])
 
 
+def test_blocks_of_a_shard_are_alike(manifest):
+    """A little above the size of one: two halves, not a whole one and a rest."""
+    shard = manifest.shards[0]
+    blocks = list(blocks_of(0, shard, shard.bytes - 1))
+    assert [block.count for block in blocks] == [5, 5]
+
+
 def test_blocks_of_what_is_damaged_or_remote(manifest):
     shard = manifest.shards[0]
     data = bytearray(shard.path.read_bytes())
