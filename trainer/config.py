@@ -75,6 +75,35 @@ class SampleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DownloadConfig:
+    """What is fetched of the official servers or others, and how."""
+
+    mirror: str = parameter(
+        "us", "official mirror to prefer; the others are asked if it fails",
+        choices=("us", "eu", "asia"),
+    )  # fmt: skip
+    mirrors: str = parameter("", "base URLs that hold the same shards, separated by commas")
+    splits: str = parameter("train,validate", "splits to fetch: train, validate, test")
+    shard: str = parameter(
+        "", "X,Y: the X-th of Y parts of the shards, chosen as the official script does"
+    )
+    max_shards: int = parameter(0, "most shards of a split, the first by name; 0: all", minimum=0)
+    names: str = parameter("", "names of the shards to fetch, separated by commas; empty: all")
+    parallel: int = parameter(8, "transfers at once", minimum=1, maximum=64)
+    attempts: int = parameter(
+        8, "attempts in a row that may bring nothing of a file", minimum=1, maximum=100
+    )
+    connect_seconds: float = parameter(10.0, "seconds to reach a server", above=0)
+    stall_seconds: float = parameter(
+        30.0, "seconds without a byte, or of less than a kilobyte each, before another attempt",
+        above=0,
+    )  # fmt: skip
+    rate_limit: float = parameter(
+        0.0, "megabytes a second of all transfers; 0: no limit", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What is read of the records, and how."""
 
@@ -347,9 +376,9 @@ class StatisticsConfig:
         "what holds of YouTube-8M"
     )  # fmt: skip
     baseline: str = parameter("", "folder of an earlier run's statistics to compare with")
-    split_drift_warning: float = _distance(0.1, _DIMENSION, "validate against train")
+    split_drift_warning: float = _distance(0.1, _DIMENSION, "validate or test against train")
     split_drift_error: float = _distance(0.5, "the same, above which the run stops")
-    split_label_drift_warning: float = _distance(0.05, _CLASS, "validate against train")
+    split_label_drift_warning: float = _distance(0.05, _CLASS, "validate or test against train")
     split_label_drift_error: float = _distance(0.3, "the same, above which the run stops")
     run_drift_warning: float = _distance(0.1, _DIMENSION, "against the earlier run")
     run_drift_error: float = _distance(0.3, "the same, above which the run stops")
@@ -379,6 +408,7 @@ class Config:
     """All sections."""
 
     sample: SampleConfig = SampleConfig()
+    download: DownloadConfig = DownloadConfig()
     data: DataConfig = DataConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     model: ModelConfig = ModelConfig()

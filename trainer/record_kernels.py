@@ -94,9 +94,11 @@ def _feature_number(data: Any, start: Any, end: Any) -> Any:
 def _entry(data: Any, start: Any, end: Any, places: Any) -> Any:
     """Note the place of the values of a map's entry; its column, or −1."""
     key, key_end = _field(data, start, end, _FIRST)
+    if key < 0:
+        return -1
     feature, feature_end = _field(data, key_end, end, _SECOND)
     number = _feature_number(data, key, key_end)
-    if key < 0 or feature < 0 or feature_end != end or number < 0:
+    if feature < 0 or feature_end != end or number < 0:
         return -1
     values, values_end = _field(data, feature, feature_end, _KIND_OF[number])
     if values < 0 or values_end != feature_end:

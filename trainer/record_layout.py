@@ -151,12 +151,6 @@ def frame_codes(payload: bytes, span: tuple[int, int], size: int) -> NDArray[np.
 
 def floats(payload: bytes, span: tuple[int, int, int], size: int) -> NDArray[np.float32] | None:
     """float32 [size] of a packed float list: a view, not aligned."""
-    first = floats_at(payload, span, size)
-    return None if first is None else np.frombuffer(payload, "<f4", size, first)
-
-
-def floats_at(payload: bytes, span: tuple[int, int, int], size: int) -> int | None:
-    """The first byte of a packed float list of `size` numbers."""
     kind, start, end = span
     if kind != FLOAT or start == end or payload[start] != _FIRST:
         return None
@@ -166,17 +160,21 @@ def floats_at(payload: bytes, span: tuple[int, int, int], size: int) -> int | No
         return None
     if length != 4 * size or first + length != end:
         return None
-    return first
+    return np.frombuffer(payload, "<f4", size, first)
 
 
 def integers(payload: bytes, span: tuple[int, int, int]) -> list[int] | None:
     """Values of a packed list of integers that are not negative."""
-    found = integers_at(payload, span)
-    if found is None:
+    kind, start, end = span
+    if kind not in (INT64, NO_KIND):
         return None
-    at, end = found
-    values = []
+    values: list[int] = []
+    if start == end:
+        return values
     try:
+        length, at = _varint(payload, start + 1)
+        if payload[start] != _FIRST or at + length != end:
+            return None
         while at < end:
             value, at = _varint(payload, at)
             values.append(value)
@@ -185,30 +183,8 @@ def integers(payload: bytes, span: tuple[int, int, int]) -> list[int] | None:
     return values if at == end else None
 
 
-def integers_at(payload: bytes, span: tuple[int, int, int]) -> tuple[int, int] | None:
-    """(first byte, end) of the values of a packed list of integers."""
-    kind, start, end = span
-    if kind not in (INT64, NO_KIND):
-        return None
-    if start == end:
-        return start, end
-    try:
-        if payload[start] != _FIRST:
-            return None
-        length, first = _varint(payload, start + 1)
-    except (_OtherLayoutError, IndexError):
-        return None
-    return (first, end) if first + length == end else None
-
-
 def single_bytes(payload: bytes, span: tuple[int, int, int]) -> bytes | None:
     """The only value of a list of byte strings."""
-    found = single_bytes_at(payload, span)
-    return None if found is None else payload[found[0] : found[1]]
-
-
-def single_bytes_at(payload: bytes, span: tuple[int, int, int]) -> tuple[int, int] | None:
-    """(first byte, end) of the only value of a list of byte strings."""
     kind, start, end = span
     if kind != BYTES:
         return None
@@ -216,4 +192,4 @@ def single_bytes_at(payload: bytes, span: tuple[int, int, int]) -> tuple[int, in
         ((tag, first, last),) = _fields(payload, start, end)
     except (_OtherLayoutError, ValueError, IndexError):
         return None
-    return (first, last) if tag == _FIRST else None
+    return payload[first:last] if tag == _FIRST else None

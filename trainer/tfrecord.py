@@ -224,7 +224,7 @@ def scan_chunks(
 ) -> Iterator[Chunk | Damage]:
     """Every record of a file that can be read, and what can not: it goes on after a damaged one.
 
-    Each byte is read once: a large record into memory of its own, small ones many at a time.
+    Each record is read once: a large one into memory of its own, small ones many at a time.
 
     Args:
         file: stands at `offset`, where record `first` starts.
@@ -238,47 +238,50 @@ def scan_chunks(
     if size == 0:
         yield Damage(0, 0, "is empty; expected a TFRecord file with records", whole_rest=True)
     read_ahead = 0
-    while offset < end:
-        begins, ends = _sound_in_memory(source.data, source.at, source.at + end - offset)
-        if begins:
-            yield Chunk(name, index, offset, source.data, begins, ends)
-            index += len(begins)
-            offset += ends[-1] + _CRC.size - source.at
-            source.at = ends[-1] + _CRC.size
-            continue
-        # The next record is not in memory, not as a whole, or something is the matter with it.
-        header = source.peek(_HEADER.size, read_ahead)
-        try:
-            length = _checked_length(name, header, index, offset, size)
-        except InputError as error:
-            reason = str(error).removeprefix(f"{name}: ").partition("): ")
-            yield Damage(index, offset, reason[2] or reason[0], whole_rest=True)
-            return
-        if length <= _SMALL:
-            read_ahead = _READ_AHEAD
-            framed = source.peek(length + FRAME_BYTES, read_ahead)
-            payload, checksum = framed[_HEADER.size : -_CRC.size], framed[-_CRC.size :]
-            whole = len(framed) == length + FRAME_BYTES
-            if whole and _CRC.unpack(checksum)[0] == _masked_crc32c(payload):
-                continue  # with all the others that are in memory now
-            source.at += len(framed)
-        else:
-            source.at += _HEADER.size
-            payload = source.take(length)
-            # Of what follows only the next record's header, so that it gets memory of its own too.
-            read_ahead = 0
-            checksum = source.peek(FRAME_BYTES)[: _CRC.size]
-            source.at += len(checksum)
-            whole = len(checksum) == _CRC.size
-        if not whole:
-            yield Damage(index, offset, "the file has become shorter: cut off", whole_rest=True)
-            return
-        if _CRC.unpack(checksum)[0] != _masked_crc32c(payload):
-            yield Damage(index, offset, _mismatch(payload), whole_rest=False)
-        else:
-            yield Chunk(name, index, offset, payload, [0], [length])
-        index += 1
-        offset += length + FRAME_BYTES
+    try:
+        while offset < end:
+            begins, ends = _sound_in_memory(source.data, source.at, source.at + end - offset)
+            if begins:
+                yield Chunk(name, index, offset, source.data, begins, ends)
+                index += len(begins)
+                offset += ends[-1] + _CRC.size - source.at
+                source.at = ends[-1] + _CRC.size
+                continue
+            # The next record is not in memory, not as a whole, or something is the matter with it.
+            header = source.peek(_HEADER.size, read_ahead)
+            try:
+                length = _checked_length(name, header, index, offset, size)
+            except InputError as error:
+                reason = str(error).removeprefix(f"{name}: ").partition("): ")
+                yield Damage(index, offset, reason[2] or reason[0], whole_rest=True)
+                return
+            if length <= _SMALL:
+                read_ahead = _READ_AHEAD
+                framed = source.peek(length + FRAME_BYTES, read_ahead)
+                payload, checksum = framed[_HEADER.size : -_CRC.size], framed[-_CRC.size :]
+                whole = len(framed) == length + FRAME_BYTES
+                if whole and _CRC.unpack(checksum)[0] == _masked_crc32c(payload):
+                    continue  # with all the others that are in memory now
+                source.at += len(framed)
+            else:
+                source.at += _HEADER.size
+                payload = source.take(length)
+                # Of what follows only the next header, so that its record has its own memory, too.
+                read_ahead = 0
+                checksum = source.peek(FRAME_BYTES)[: _CRC.size]
+                source.at += len(checksum)
+                whole = len(checksum) == _CRC.size
+            if not whole:
+                yield Damage(index, offset, "the file has become shorter: cut off", whole_rest=True)
+                return
+            if _CRC.unpack(checksum)[0] != _masked_crc32c(payload):
+                yield Damage(index, offset, _mismatch(payload), whole_rest=False)
+            else:
+                yield Chunk(name, index, offset, payload, [0], [length])
+            index += 1
+            offset += length + FRAME_BYTES
+    except OSError as error:
+        yield Damage(index, offset, f"can not be read on: {error.strerror or error}", True)
 
 
 def _sound_in_memory(data: bytes, at: int, end: int) -> tuple[list[int], list[int]]:
@@ -312,6 +315,7 @@ class _Buffered:
 
     def __init__(self, file: ByteSource) -> None:
         self._file = file
+        self._failed: OSError | None = None
         self.data, self.at = b"", 0
 
     def peek(self, count: int, read_ahead: int = 0) -> bytes:
@@ -323,6 +327,8 @@ class _Buffered:
         if missing > 0:
             self.data = self.data[self.at :] + self._read(max(missing, read_ahead))
             self.at = 0
+            if self._failed and len(self.data) < count:
+                raise self._failed
         return self.data[self.at : self.at + count]
 
     def take(self, count: int) -> bytes:
@@ -332,13 +338,19 @@ class _Buffered:
         if len(found) == count:
             return found
         rest = self._read(count - len(found))
+        if self._failed and len(found) + len(rest) < count:
+            raise self._failed
         return found + rest if found else rest
 
     def _read(self, count: int) -> bytes:
         """Of the file; it may give less at a time than it has."""
         parts: list[bytes] = []
         while count > 0:
-            part = self._file.read(count)
+            try:
+                part = self._file.read(count)
+            except OSError as error:  # what came before it is sound
+                self._failed = error
+                break
             if not part:
                 break
             parts.append(part)

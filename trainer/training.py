@@ -237,7 +237,7 @@ def _digest(facts: dict[str, Any]) -> str:
 
 def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
     sections = config.as_dict()
-    for section in ("sample", "statistics", "evaluation", "export"):
+    for section in ("sample", "download", "statistics", "evaluation", "export"):
         del sections[section]
     return sections | {
         "data_fingerprint": manifest.fingerprint,

@@ -37,8 +37,8 @@ def download(
 
     with reported():
         config = run_config(overrides)
+        expectations = digest_of_expectations(config.statistics)
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri
         )
-    expectations = digest_of_expectations(config.statistics)
     return (fingerprint, section_overrides(overrides, "statistics"), expectations)

@@ -1,6 +1,6 @@
 """The Beam pass: a block of records is the element, accumulators merge.
 
-Each byte is read once. What is wrong with a record becomes an element of the output `bad` instead
+Each record is read once. What is wrong with a record becomes an element of the output `bad` instead
 of an exception: engines retry exceptions and bury them in their own.
 """
 
@@ -194,21 +194,17 @@ class CollectBlocks(beam.DoFn):
 
 def _chunks(shard: Shard, block: Block) -> Iterator[tfrecord.Chunk | tfrecord.Damage]:
     """The records of a block; what can not be read of it."""
-    number = block.first
     try:
         with _opened(shard.uri) as (file, length):
             file.seek(block.offset)
-            for found in tfrecord.scan_chunks(
+            yield from tfrecord.scan_chunks(
                 file, shard.uri, length, block.first, block.offset, block.end
-            ):
-                yield found
-                if isinstance(found, tfrecord.Chunk):
-                    number = found.index + len(found)
+            )
     except FileNotFoundError:
         yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
     except OSError as error:
-        reason = f"can not be read on: {error.strerror or error}"
-        yield tfrecord.Damage(number, block.offset, reason, whole_rest=True)
+        reason = f"can not be opened: {error.strerror or error}"
+        yield tfrecord.Damage(block.first, block.offset, reason, whole_rest=True)
 
 
 class MergeStatistics(beam.CombineFn):

@@ -15,7 +15,7 @@ from components.statistics.write import CLASSES
 from trainer.errors import InputError
 from trainer.files import atomic_file, local_path
 from trainer.reporting.page import page, section, table
-from trainer.statistics.anomalies import dimension_name, drift_between
+from trainer.statistics.anomalies import are_labelled, dimension_name, drift_between
 from trainer.statistics.artifact import Statistics, read_statistics
 from trainer.statistics.drift import Drift
 from trainer.vocabulary import Vocabulary
@@ -72,10 +72,11 @@ def diff_statistics(one: str, other: str, report: str | os.PathLike[str] | None 
         apart = drift_between(
             first.splits, first.arrays, split, second.splits, second.arrays, split
         )
-        lines += _drift_lines(apart, names)
+        labelled = are_labelled(split, first.splits[split], second.splits[split])
+        lines += _drift_lines(apart, names)[: 2 if labelled else 1]
         sections += [
             section(f"Split: {split}", "What both counted.", table(("", "A", "B", "B − A"), rows)),
-            drift_section(f"{split}, B against A", apart, names),
+            drift_section(f"{split}, B against A", apart, names, labelled),
         ]
     for words, here, there in (("A", first, second), ("B", second, first)):
         alone = [split for split in here.splits if split not in there.splits]

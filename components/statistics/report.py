@@ -16,6 +16,7 @@ from trainer.reporting.page import plots as figures
 from trainer.statistics.anomalies import Earlier, comparisons, dimension_name
 from trainer.statistics.artifact import Statistics
 from trainer.statistics.drift import Drift
+from trainer.statistics.findings import MOST_NAMED
 from trainer.vocabulary import Vocabulary
 
 _TOP = 15
@@ -91,7 +92,7 @@ def _verdict(manifest: Manifest, statistics: Statistics) -> Markup:
     ]  # fmt: skip
     return section(
         "Result",
-        "Each byte was read once; what is wrong with the data, the worst first.",
+        "Each record was read once; what is wrong with the data, the worst first.",
         tiles(values),
         note(words, good=facts["passed"]),
         _anomaly_table(anomalies),
@@ -124,7 +125,7 @@ def _bad_records(statistics: Statistics) -> Markup | None:
     return section(
         "Bad records",
         f"{bad['total']:,} records are not in the numbers below"
-        + (f"; the first {len(rows)} entries" if bad["total"] > len(rows) else "")
+        + (f"; the first {len(rows)} entries" if len(rows) == MOST_NAMED else "")
         + "; all are in bad_records.jsonl.",
         table(("split", "shard", "record", "at byte", "what", "lost"), rows),
     )

@@ -85,7 +85,11 @@ def read_results(folder: str, manifest: Manifest, bad_records: str) -> Findings:
             f"the engine's workers left nothing in {folder}, which they do not share with this "
             "machine; give --temp_location, a place where all of them can write"
         )
-    by_split = dict(_split_name(record.payload) for record in _written_records(folder, STATISTICS))
+    by_split: dict[str, FeatureStatistics] = {}
+    for record in _written_records(folder, STATISTICS):
+        split, data = _split_name(record.payload)
+        one = FeatureStatistics.of_bytes(data)
+        by_split[split] = by_split[split].merge(one) if split in by_split else one
     bad = BadRecords.of(_copied(_in_order(_written_lines(folder, BAD)), bad_records))
     by_shard: dict[str, int] = {}
     for line in _written_lines(folder, COUNTED):
@@ -96,8 +100,7 @@ def read_results(folder: str, manifest: Manifest, bad_records: str) -> Findings:
     for line in _written_lines(folder, DUPLICATES):
         duplicates = duplicates.merge(Duplicates.of_json(line))
     order = sorted(by_split, key=SPLITS.index)
-    statistics = {split: FeatureStatistics.of_bytes(by_split[split]) for split in order}
-    counted = {split: one for split, one in statistics.items() if one.records}
+    counted = {split: by_split[split] for split in order if by_split[split].records}
     return Findings(counted, by_shard, bad, duplicates)
 
 

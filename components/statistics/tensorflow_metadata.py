@@ -106,7 +106,7 @@ def _add_lengths(dataset: Any, statistics: FeatureStatistics) -> None:
         numbers,
         videos,
         mean,
-        statistics.squared_frames / videos - mean * mean,
+        (statistics.squared_frames * videos - statistics.count**2) / videos**2,
         (float(statistics.shortest), float(statistics.longest)),
         float(np.searchsorted(np.cumsum(frames), videos / 2)),
     )

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import re
 
@@ -359,3 +360,26 @@ def test_a_scan_finds_each_flipped_bit(place, bit, tmp_path_factory):
     whole = [one.payload for one in found if isinstance(one, tfrecord.Record)]
     assert all(payload in PAYLOADS for payload in whole)
     assert STARTS[damaged[0].record] <= place < STARTS[damaged[0].record + 1]
+
+
+def test_a_read_that_fails_is_said_with_the_place_of_the_record(shard):
+    """After a damaged record, too: none is lost twice."""
+    data = bytearray(shard.read_bytes())
+    data[STARTS[0] + 14] ^= 1
+    source = Dripping(bytes(data), 1 << 30)
+    whole, read = source.read, []
+
+    def failing(size):
+        read.append(size)
+        if source.at >= STARTS[2]:
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(min(size, STARTS[2] - source.at))
+
+    source.read = failing
+    found = list(tfrecord.scan_chunks(source, "shard", len(data)))
+    assert [type(one).__name__ for one in found] == ["Damage", "Chunk", "Damage"]
+    assert (found[0].record, found[0].whole_rest) == (0, False)
+    assert (found[1].index, len(found[1])) == (1, 1)
+    assert found[2] == tfrecord.Damage(
+        2, STARTS[2], "can not be read on: Input/output error", whole_rest=True
+    )

@@ -113,6 +113,13 @@ def _reconciled(
                 f"({'; '.join(differing[:_SHARDS_NAMED])}): they have changed since it was made, "
                 "or records were lost on the way",
             )
+        elif counted + lost != stated:  # not in the shards, but in what was made of them
+            yield Anomaly(
+                "error",
+                "manifest",
+                f"{split}: the statistics hold {counted:,} records of {stated - lost:,} that were "
+                "read: they were lost on the way",
+            )
         elif not counted:
             yield Anomaly(
                 "error", "splits", f"{split}: has no records{' that can be read' if lost else ''}"
@@ -259,12 +266,18 @@ def comparisons(
     for split, summary in splits.items():
         if "train" in splits and split not in ("train", "all"):
             apart = drift_between(splits, arrays, "train", splits, arrays, split)
-            labelled = split != "test" or summary["labels"] > 0  # the public one has none
+            labelled = are_labelled(split, splits["train"], summary)
             yield Comparison(f"{split} against train", "split", apart, labelled)
     for split in splits:
         if earlier and split != "all" and split in earlier.splits:
             apart = drift_between(earlier.splits, earlier.arrays, split, splits, arrays, split)
-            yield Comparison(f"{split} against {earlier.folder}", "run", apart, labelled=True)
+            labelled = are_labelled(split, earlier.splits[split], splits[split])
+            yield Comparison(f"{split} against {earlier.folder}", "run", apart, labelled)
+
+
+def are_labelled(split: str, *summaries: Mapping[str, Any]) -> bool:
+    """Whether labels can be compared: the public test split has none."""
+    return split != "test" or all(summary["labels"] > 0 for summary in summaries)
 
 
 def drift_between(

@@ -1,6 +1,6 @@
 """The two loops that touch every number of a data set, compiled.
 
-NumPy counts a code in 1.6 ns (`bincount`, which wants 64-bit integers), these loops in 0.3 ns.
+NumPy counts a code in 1.6 ns (`bincount`, which wants 64-bit integers), these loops in 0.2 ns.
 docs/decisions/0007-counting-codes.md has the measurement.
 
 Importing this compiles them, a third of a second for each process: only who counts does. They are

@@ -130,7 +130,7 @@ class Duplicates:
     Attributes:
         within: by split: records whose id an earlier one of the split has.
         across: by two splits: ids that both have; what is learned of one is known of the other.
-        first: by id in ascending order, all places of each, at most `MOST_NAMED` ids.
+        first: by id in ascending order, the places of each; of both at most `MOST_NAMED`.
     """
 
     within: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -205,8 +205,9 @@ def find_duplicates(blocks: Sequence[IdBlock]) -> Duplicates:
     first = []
     for repeated in np.flatnonzero(ends - starts > 1)[:MOST_NAMED].tolist():
         start, end = int(starts[repeated]), int(ends[repeated])
-        here = sorted(Place(*place) for place in places[start:end].tolist())
-        first.append((bytes(ids[start]), tuple(here[:MOST_NAMED])))
+        here = places[start:end]
+        here = here[np.lexsort(here.T[::-1])][:MOST_NAMED]
+        first.append((bytes(ids[start]), tuple(Place(*place) for place in here.tolist())))
     return Duplicates(within, across, tuple(first))
 
 

@@ -273,7 +273,7 @@ def test_a_shard_that_can_not_be_read(manifest, tmp_path):
     shard.path.unlink()
     shard.path.mkdir()
     findings = passed(manifest, tmp_path)
-    assert findings.bad.first[0].reason == "can not be read on: Is a directory"
+    assert findings.bad.first[0].reason == "can not be opened: Is a directory"
     assert findings.bad.total == shard.records
 
 

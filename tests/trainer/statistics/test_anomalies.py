@@ -69,6 +69,28 @@ def test_one_record_too_few_in_a_shard_and_one_too_many_in_another():
     assert "has 11; 2 shards differ (/0: 2 of 3; /1: 3 of 2): they" in found.description
 
 
+def test_statistics_that_hold_fewer_records_than_were_read():
+    shards = (Shard("train", "/train", 1, "", 4),)
+    by_split = {"train": means()}
+    schema = default_schema(records.VIDEO, CLASSES, ["train"])
+    manifest = Manifest("here", records.VIDEO, CLASSES, shards)
+    (found,) = find_anomalies(
+        manifest, Findings(by_split, {"/train": 4}), *described(**by_split), schema,
+        StatisticsConfig(),
+    )  # fmt: skip
+    assert (found.severity, found.check) == ("error", "manifest")
+    assert "train: the statistics hold 3 records of 4 that were read" in found.description
+
+
+def test_a_test_split_that_had_labels_once():
+    """Against an earlier run only what both have is compared."""
+    unlabelled = {"train": means(), "test": means(labels=(), seed=1)}
+    labelled = {"train": means(), "test": means(seed=1)}
+    for one, other in ((unlabelled, labelled), (labelled, unlabelled)):
+        earlier = Earlier("/earlier", *described(**other))
+        assert judged(one, earlier=earlier) == []
+
+
 def test_a_split_without_records():
     found = judged({"train": means()}, stated={"train": 3, "validate": 2})
     assert found[0][:2] == ("error", "manifest")

@@ -5,7 +5,12 @@ import pytest
 
 from tests.trainer.statistics.cases import collect, values_of, videos_of
 from trainer import records
-from trainer.statistics.features import BINS_A_UNIT, QUANTILES, ValueDistributions
+from trainer.statistics.features import (
+    BINS_A_UNIT,
+    QUANTILES,
+    CodeDistributions,
+    ValueDistributions,
+)
 
 
 def test_quantiles_of_codes_are_exact():
@@ -44,3 +49,34 @@ def test_a_video_that_is_saturated_all_through():
     distributions.add(values)
     assert distributions.saturated()[0].tolist() == [0.5, 0.25]
     assert distributions.saturated()[1].tolist() == [0, 0]
+
+
+def test_counts_of_codes_pass_what_the_small_counters_hold(monkeypatch):
+    """In one video, and over several."""
+    from trainer.statistics import counting
+
+    rng = np.random.default_rng(0)
+    long = np.broadcast_to(rng.integers(0, 256, 1152, dtype=np.uint8), (70_000, 1152))
+    distributions = CodeDistributions()
+    rows = records.VideoRecord("a", np.zeros(0, np.int64), long[:, :1024], long[:, 1024:])
+    distributions.add([rows])
+    assert (distributions.histogram[np.arange(1152), long[0]] == 70_000).all()
+    assert distributions.histogram.sum() == 1152 * 70_000
+    monkeypatch.setattr(counting, "MOST_FRAMES", 5)
+    videos = videos_of(records.FRAME, 30)
+    codes = np.concatenate([np.concatenate([v.rgb, v.audio], axis=1) for v in videos])
+    few = CodeDistributions()
+    few.add(videos)
+    expected = np.stack([np.bincount(column, minlength=256) for column in codes.T])
+    np.testing.assert_array_equal(few.histogram, expected)
+
+
+def test_small_counters_are_emptied_in_time(rng):
+    """A hundred videos of 700 frames that are all alike."""
+    frame = rng.integers(0, 256, 1152, dtype=np.uint8)
+    rows = np.broadcast_to(frame, (700, 1152))
+    video = records.VideoRecord("a", np.zeros(0, np.int64), rows[:, :1024], rows[:, 1024:])
+    distributions = CodeDistributions()
+    for _ in range(100):
+        distributions.add([video])
+    assert (distributions.histogram[np.arange(1152), frame] == 70_000).all()

@@ -112,3 +112,11 @@ def test_bad_records_are_counted_and_the_first_kept():
     assert BadRecord.of_json(records[-1].to_json()) == records[-1]
     assert str(records[-1]) == "/shard: record 3 (at byte 30): damaged (7 records are lost)"
     assert str(bad(2)) == "/shard: record 2 (at byte 20): damaged"
+
+
+def test_an_id_of_every_record_is_named_with_its_first_places():
+    found = find_duplicates(blocks_of([(0, n % 3, n, b"same") for n in range(3 * MOST_NAMED)]))
+    ((name, places),) = found.first
+    assert name == b"same"
+    assert [(p.shard, p.record) for p in places] == [(0, 3 * n) for n in range(MOST_NAMED)]
+    assert found.within == {0: 3 * MOST_NAMED - 1}

@@ -36,10 +36,12 @@ def as_dict(counts):
 
 
 @settings(deadline=None)
-@given(videos=VIDEOS, more=VIDEOS, pending=st.sampled_from([0, 3, 1 << 20]))
-def test_classes_and_pairs(videos, more, pending):
+@given(videos=VIDEOS, more=VIDEOS, pending=st.sampled_from([0, 3, 1 << 20]),
+       waiting=st.sampled_from([1, 3, 1 << 20]))  # fmt: skip
+def test_classes_and_pairs(videos, more, pending, waiting):
     """A class that a record names twice counts once; whatever waits to be sorted in."""
-    before, module._PAIRS = module._PAIRS, pending
+    before = module._PAIRS, module._VIDEOS
+    module._PAIRS, module._VIDEOS = pending, waiting
     try:
         counts = counts_of(videos)
         counts.merge(counts_of(more))
@@ -48,7 +50,7 @@ def test_classes_and_pairs(videos, more, pending):
         np.testing.assert_array_equal(counts.labels_a_video, each)
         assert as_dict(counts) == pairs
     finally:
-        module._PAIRS = before
+        module._PAIRS, module._VIDEOS = before
 
 
 def test_the_most_frequent_pairs_come_first():
