@@ -55,6 +55,7 @@ benchmark: setup ## measure speed, memory and learning (forty minutes, on a quie
 	@$(PY) -m benchmarks.input_pipeline
 	@$(PY) -m benchmarks.resume
 	@$(PY) -m benchmarks.statistics_pass
+	@$(PY) -m benchmarks.download
 	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts

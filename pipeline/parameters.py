@@ -31,7 +31,9 @@ def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"{name} is {value!r}, expected text")
         parameters[name] = value
     if not parameters["data_source"]:
-        raise InputError("data_source is empty, expected `sample` or a folder (DATA=…)")
+        raise InputError(
+            "data_source is empty, expected `sample`, youtube8m:RELEASE/LEVEL or a folder (DATA=…)"
+        )
     defaults = Config()
     for name, (section, field_name) in FLAT.items():
         current = getattr(defaults, section)

@@ -63,8 +63,9 @@ def build(target: Target) -> Any:
         """Train, evaluate and export a video classifier on YouTube-8M records.
 
         Args:
-            data_source: `sample` (built in), or a folder of shards, a path or gs:// URI, with
-                train/ and validate/.
+            data_source: `sample` (built in); `youtube8m:2/frame` or another release and level of
+                the official servers; or a folder of shards, a path or gs:// URI, with train/ and
+                validate/.
             destination: Folder or gs:// prefix that outlives the run, for data that is made and
                 for what was verified; empty: inside the run.
             model: nextvlad, nextvlad_mixture, netvlad, dbof or mean_pooling (frame level only),

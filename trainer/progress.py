@@ -46,7 +46,7 @@ class Progress:
         done: int = 0,
     ) -> None:
         self.step, self.total, self.unit = step, total, unit
-        self.interval = _interval() if interval is None else interval
+        self.interval = progress_interval() if interval is None else interval
         self.done = self._start_done = done
         self._start = self._last = time.monotonic()
 
@@ -71,7 +71,8 @@ class Progress:
         say(self.step, "  ".join(part for part in parts if part))
 
 
-def _interval() -> float:
+def progress_interval() -> float:
+    """Seconds between two lines of progress, by the environment or by what standard output is."""
     try:
         return float(os.environ[INTERVAL])
     except (KeyError, ValueError):

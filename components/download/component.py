@@ -15,10 +15,11 @@ def download(
     "Outputs",
     [("data_fingerprint", str), ("statistics_parameters", str), ("expectations", str)],
 ):
-    """Find the shards (or make the built-in sample), verify every byte, write the manifest.
+    """Fetch or find the shards (or make the sample), verify every byte, write the manifest.
 
     Args:
-        data_source: `sample`, or a folder of shards: a path or gs:// URI.
+        data_source: `sample`; `youtube8m:RELEASE/LEVEL` or http(s)://…/RELEASE/LEVEL; or a folder
+            of shards, a path or gs:// URI.
         destination: Folder or gs:// prefix that outlives the run; empty: inside the artifact.
         overrides: JSON object of further parameters, by section.
         examples: manifest.json: the shards' URIs, sizes, MD5s, record counts.

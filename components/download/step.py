@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 
 from components.download import sample
+from components.download.plan import is_remote
+from components.download.proofs import Proofs, md5_of
+from components.download.remote import fetch_release, fetch_vocabulary
 from trainer import record_format, records
 from trainer.config import Config
 from trainer.errors import InputError
@@ -22,38 +25,27 @@ from trainer.vocabulary import read_vocabulary
 SAMPLE = "sample"
 SUFFIX = ".tfrecord"
 VOCABULARY, ORACLE = "vocabulary.csv", "oracle.csv"
-INDEX = "index.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Verified:
-    """What reading a whole shard proved, valid while the file's status stays the same.
-
-    The time of the last change of its status and the inode are part of it: tools that copy with
-    times set the time of modification, but never these.
-    """
-
-    bytes: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
-    md5: str
-    records: int
-    level: Level
 
 
 def run_download(
-    source: str, destination: str, config: Config, artifact: str, artifact_uri: str
+    source: str,
+    destination: str,
+    config: Config,
+    artifact: str,
+    artifact_uri: str,
+    json_lines: bool = False,
 ) -> tuple[str, str]:
     """Write `manifest.json` for the data of `source`.
 
     Args:
-        source: `sample`, or a folder (a path, or `gs://` where /gcs is mounted) with the splits as
-            folders `train/`, `validate/`, `test/`, or as prefixes of the files' names.
+        source: `sample`; `youtube8m:RELEASE/LEVEL`, the official servers, or an address of others
+            that serve the same; or a folder (a path, or `gs://` where /gcs is mounted) with the
+            splits as folders `train/`, `validate/`, `test/`, or as prefixes of the files' names.
         destination: folder that outlives the run, for what is made and for what was verified;
             empty: all goes into the artifact.
-        config: `data` and `sample` are used.
-        artifact: folder of this run's artifact, and its URI.
+        config: `data`, `download` and `sample` are used.
+        artifact, artifact_uri: folder of this run's artifact, and its URI.
+        json_lines: report transfers as JSON.
 
     Returns:
         The URI of the folder that holds the manifest, and the data's fingerprint. With a
@@ -65,9 +57,16 @@ def run_download(
     root = local_path(destination) if destination else Path(artifact)
     # Two runs with one destination take turns, so that neither reads what the other writes.
     with locked(root, lambda: say("download", f"waits for another run that prepares {root}")):
-        made = source == SAMPLE
-        folder = _sample_folder(config, root) if made else local_path(source).resolve()
-        manifest = _manifest(source, folder, config, root)
+        proofs = Proofs(root)
+        if is_remote(source):
+            files = fetch_release(source, root.resolve(), config.download, proofs, json_lines)
+            folder = root.resolve()
+            fetch_vocabulary(source, folder / VOCABULARY, config.download)
+        else:
+            made = source == SAMPLE
+            folder = _sample_folder(config, root) if made else local_path(source).resolve()
+            files = _find_shards(folder)
+        manifest = _manifest(source, folder, files, config, proofs)
         if destination:
             uri = f"{destination.rstrip('/')}/manifests/{manifest.fingerprint}"
         else:
@@ -93,7 +92,7 @@ def _sample_folder(config: Config, root: Path) -> Path:
     sums = folder / "md5.json"
     if folder.exists():
         if sums.is_file() and all(
-            (folder / name).is_file() and _md5(folder / name) == md5
+            (folder / name).is_file() and md5_of(folder / name) == md5
             for name, md5 in read_json(sums).items()
         ):
             return folder
@@ -108,29 +107,26 @@ def _sample_folder(config: Config, root: Path) -> Path:
         sample.write_sample(spec, partial)
         files = sorted(file for file in partial.rglob("*") if file.is_file())
         write_json(
-            partial / sums.name, {str(file.relative_to(partial)): _md5(file) for file in files}
+            partial / sums.name, {str(file.relative_to(partial)): md5_of(file) for file in files}
         )
     return folder
 
 
-def _manifest(source: str, folder: Path, config: Config, root: Path) -> Manifest:
-    files = _find_shards(folder)
-    index_file = root / INDEX
-    known = _read_index(index_file)
+def _manifest(
+    source: str, folder: Path, files: dict[str, list[Path]], config: Config, proofs: Proofs
+) -> Manifest:
     shards: list[Shard] = []
     levels: dict[Level, Path] = {}
     progress = Progress("download", sum(len(paths) for paths in files.values()), "shards")
     try:
         for split, paths in files.items():
             for path in paths:
-                proof = _verify(path, known.get(str(path)))
-                known[str(path)] = proof
+                proof = proofs.prove(path)
                 levels.setdefault(proof.level, path)
                 shards.append(Shard(split, str(path), proof.bytes, proof.md5, proof.records))
                 progress.advance(note=path.name)
     finally:
-        # What was proved stays proved, whatever ends this loop.
-        write_json(index_file, {name: dataclasses.asdict(p) for name, p in known.items()})
+        proofs.write()  # what was proved stays proved, whatever ends this loop
     if len(levels) > 1:
         raise InputError(
             f"{folder}: holds frame-level shards ({levels['frame'].name}) and video-level ones "
@@ -186,33 +182,6 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
         if paths:
             found[split] = paths
     return found
-
-
-def _verify(path: Path, known: _Verified | None) -> _Verified:
-    """Read the whole shard, unless it has the size and time of when it was read before."""
-    status = path.stat()
-    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    if known and (known.bytes, known.modified_ns, known.changed_ns, known.inode) == stamp:
-        return known
-    count, level = 0, records.FRAME
-    for record in records.read_records(path):
-        if not count:
-            level = records.parse(record).level
-        count += 1
-    return _Verified(*stamp, _md5(path), count, level)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _read_index(path: Path) -> dict[str, _Verified]:
-    """What earlier runs verified; nothing where the index is absent, damaged or of another form."""
-    try:
-        return {name: _Verified(**proof) for name, proof in read_json(path).items()}
-    except (InputError, TypeError, AttributeError):
-        return {}
 
 
 def _beside(folder: Path, name: str) -> Path | None:

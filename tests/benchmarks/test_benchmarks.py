@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -96,3 +97,13 @@ def test_the_statistics_pass():
         assert re.search(rf"^40 {level}-level records, \d+ MB, one core$", output, re.MULTILINE)
     assert len(re.findall(r"^the pass +[\d,]+ +[\d,]+ +[\d.]+% +1\.00$", output, re.MULTILINE)) == 2
     assert output.count("two") == 2
+
+
+@pytest.mark.slow
+def test_fetching(tmp_path):
+    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        pytest.skip("no nginx here; CI installs one")
+    output = run("download", "--rounds", "1", "--gigabytes", "0.01", "--folder", str(tmp_path))
+    assert re.search(r"^8 shards of 1.3 MB, 8 at once$", output, re.MULTILINE)
+    assert len(re.findall(r"^components.download +[\d,]+ MB/s", output, re.MULTILINE)) == 2
+    assert len(re.findall(r"^memory with 16 at once: \d+ MB$", output, re.MULTILINE)) == 2

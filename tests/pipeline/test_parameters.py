@@ -67,7 +67,10 @@ def test_nothing_is_empty_text():
         ({"epoch": 3}, "unknown parameter 'epoch', expected one of data_source"),
         ({"epoch": 3}, "; did you mean epochs?"),
         ({"holdout_shards": 3}, "; did you mean data.holdout_shards?"),
-        ({"data_source": ""}, "data_source is empty, expected `sample` or a folder"),
+        (
+            {"data_source": ""},
+            "data_source is empty, expected `sample`, youtube8m:RELEASE/LEVEL or a folder",
+        ),
         ({"overrides": 0}, "overrides is 0, expected sections"),
         ({"overrides": None}, "overrides is None, expected sections"),
         ({"learning_rate": 10**400}, "learning_rate is a number of 401 digits"),

@@ -1,0 +1,196 @@
+"""Shards of the official servers, or of any that serve plans and shards as they do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import tenacity
+import urllib3
+
+from components.download.downloader import Downloader
+from components.download.plan import (
+    MOST_PLAN_BYTES,
+    Release,
+    RemoteFile,
+    check_names,
+    chosen,
+    parse_plan,
+    parse_source,
+)
+from components.download.proofs import Proofs, md5_of
+from components.download.transfer import Limits, Rate, Servers, in_words
+from trainer.config import DownloadConfig
+from trainer.errors import InputError
+from trainer.files import atomic_file
+from trainer.manifest import SPLITS
+from trainer.progress import say
+
+_MOST_SAID = 20
+_VOCABULARY_URLS = (
+    "https://research.google.com/youtube8m/csv/2/vocabulary.csv",
+    "http://research.google.com/youtube8m/csv/2/vocabulary.csv",
+)
+
+
+def fetch_release(
+    source: str, root: Path, config: DownloadConfig, proofs: Proofs, json_lines: bool = False
+) -> dict[str, list[Path]]:
+    """Fetch the shards that a source and the configuration mean.
+
+    A shard lies at `root/RELEASE/LEVEL/SPLIT/NAME`; one that is there and right is not fetched.
+
+    Args:
+        source: see `components.download.plan.parse_source`.
+        root: folder, locked by the caller.
+        config: what to fetch, and how.
+        proofs: of the folder; what is fetched is added.
+        json_lines: report as JSON.
+
+    Returns:
+        The shards by split, by name: all of them are there and have the MD5 of the plan.
+
+    Raises:
+        InputError: a source or a plan that can not be, no room; or files that could not be had:
+            the message counts them, names the first and says why.
+    """
+    release = parse_source(source, config.mirror, _listed(config.mirrors))
+    limits = Limits(config.attempts, config.connect_seconds, config.stall_seconds)
+    servers = Servers(config.parallel, limits)
+    files = _planned(release, config, servers, limits)
+    folders = {split: root / release.partition(split) for split in SPLITS}
+
+    def path_of(file: RemoteFile) -> Path:
+        return folders[file.split] / file.name
+
+    absent = [file for file in files if not _is_there(path_of(file), file, proofs)]
+    there = len(files) - len(absent)
+    say("download", f"{source}: {len(files):,} shards by the plan, {there:,} are there and right")
+    downloader = Downloader(
+        servers, limits, Rate(config.rate_limit * 1e6), config.parallel, json_lines
+    )
+    try:
+        missing = downloader.fetch(
+            absent,
+            lambda file: folders[file.split],
+            lambda file: proofs.trust(path_of(file), file.md5),
+        )
+    finally:
+        proofs.write()
+    if missing:
+        for url, reason in list(missing.items())[:_MOST_SAID]:
+            say("download", f"missing: {url}: {reason}")
+        first_url, first_reason = next(iter(missing.items()))
+        raise InputError(
+            f"{source}: {len(missing):,} of {len(files):,} shards are missing, the others are "
+            f"there and stay; the first: {first_url}: {first_reason}"
+        )
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(file.split, []).append(path_of(file))
+    return by_split
+
+
+def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> bool:
+    """Fetch the names of the classes; whether they are there."""
+    if target.is_file():
+        return True
+    release = parse_source(source, config.mirror, _listed(config.mirrors))
+    urls = _VOCABULARY_URLS if release.is_official else (f"{release.plans}/vocabulary.csv",)
+    limits = Limits(1, config.connect_seconds, config.stall_seconds)
+    reasons = []
+    for url in urls:
+        try:
+            content = _get(Servers(1, limits), url, MOST_PLAN_BYTES)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        with atomic_file(target) as partial:
+            partial.write_bytes(content)
+        return True
+    say("download", f"warning: no vocabulary, classes have no names ({'; '.join(reasons)})")
+    return False
+
+
+def _planned(
+    release: Release, config: DownloadConfig, servers: Servers, limits: Limits
+) -> list[RemoteFile]:
+    splits, names = _listed(config.splits), _listed(config.names)
+    for split in splits:
+        if split not in SPLITS:
+            raise InputError(
+                f"download.splits holds {split!r}, expected some of {', '.join(SPLITS)}"
+            )
+    everything: list[RemoteFile] = []
+    files: list[RemoteFile] = []
+    for split in (one for one in SPLITS if one in splits):
+        url = release.plan_url(split)
+        plan = parse_plan(_get_patiently(servers, url, limits), url)
+        of_split = release.files(split, plan)
+        everything += of_split
+        files += chosen(of_split, config.shard, config.max_shards, names)
+    check_names(names, everything)
+    if not files:
+        raise InputError(
+            f"download.shard {config.shard!r}, download.splits {config.splits!r}: no shard of the "
+            "plan is among them"
+        )
+    return files
+
+
+def _is_there(path: Path, file: RemoteFile, proofs: Proofs) -> bool:
+    known = proofs.known(path)
+    if known:
+        right = known.md5 == file.md5
+    elif path.is_file():  # of a run that ended before it could note it, or changed since
+        right = md5_of(path) == file.md5
+        if right:
+            proofs.trust(path, file.md5)
+    else:
+        return False
+    if not right:
+        say("download", f"{path}: is not what the plan has: fetched anew")
+        proofs.forget(path)
+        path.unlink()
+    return right
+
+
+def _get_patiently(servers: Servers, url: str, limits: Limits) -> bytes:
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(InputError),
+        stop=tenacity.stop_after_attempt(limits.attempts),
+        wait=tenacity.wait_random_exponential(limits.first_wait, max=30),
+        reraise=True,
+    )
+    content: bytes = attempts(_get, servers, url, MOST_PLAN_BYTES)
+    return content
+
+
+def _get(servers: Servers, url: str, most: int) -> bytes:
+    """A small file.
+
+    Raises:
+        InputError: it can not be had, or is larger than `most` bytes.
+    """
+    start = time.monotonic()
+    try:
+        response = servers.open(url, {})
+        try:
+            if response.status != 200:
+                raise InputError(
+                    f"{url}: answers {response.status} {response.reason or ''}".rstrip()
+                )
+            content = response.read(most + 1, decode_content=False)
+        finally:
+            response.close()
+    except urllib3.exceptions.HTTPError as error:
+        seconds = time.monotonic() - start
+        raise InputError(f"{url}: {in_words(error)} (after {seconds:.0f} s)") from None
+    if len(content) > most:
+        raise InputError(f"{url}: has more than {most >> 20} MiB")
+    return content
+
+
+def _listed(text: str) -> Sequence[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
