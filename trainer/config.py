@@ -93,10 +93,10 @@ class DownloadConfig:
     attempts: int = parameter(
         8, "attempts in a row that may bring nothing of a file", minimum=1, maximum=100
     )
-    connect_seconds: float = parameter(10.0, "seconds to reach a server", above=0)
+    connect_seconds: float = parameter(10.0, "seconds to reach a server", above=0, maximum=3600)
     stall_seconds: float = parameter(
         30.0, "seconds without a byte, or of less than a kilobyte each, before another attempt",
-        above=0,
+        above=0, maximum=3600,
     )  # fmt: skip
     rate_limit: float = parameter(
         0.0, "megabytes a second of all transfers; 0: no limit", minimum=0

@@ -23,6 +23,14 @@ is there with the right bytes; 1: what is missing is said, with the reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    try:
+        _main(arguments)
+    except KeyboardInterrupt:
+        say("download", "interrupted: what is there stays; start it again")
+        raise SystemExit(130) from None
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     with reported():
         parser = FlagParser(usage=USAGE, description=DESCRIPTION)
         parser.add_argument("source", nargs="?", metavar="SOURCE")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.download.display import Display
+from components.download.display import Display, Shown
 from components.download.plan import RemoteFile
 from components.download.transfer import (
     FailedError,
@@ -57,10 +57,11 @@ class Downloader:
         Args:
             files: what to fetch.
             folder_of: where a file goes.
-            on_done: is called with each file that is there and proved, by one thread at a time.
+            on_done: is called with each file that is there and proved, by several threads; what it
+                raises as `InputError` counts the file as missing.
 
         Returns:
-            By URL: why a file could not be had. Empty: all are there.
+            By `SPLIT/NAME`: why a file could not be had. Empty: all are there.
 
         Raises:
             InputError: there is no room.
@@ -70,7 +71,8 @@ class Downloader:
         if not files:
             return {}
         expected = self._expected_bytes(files)
-        check_space(folder_of(files[0]), expected, len(files))
+        there = sum(_part_bytes(folder_of(file), file) for file in files)
+        check_space(folder_of(files[0]), max(0, expected - there), len(files))
         display = Display(len(files), expected, self.json_lines)
         run = _Run(self, display, folder_of, on_done)
         with display, run.ended_by_signals():
@@ -80,10 +82,15 @@ class Downloader:
     def _expected_bytes(self, files: Sequence[RemoteFile]) -> int:
         """Of all, judged by some of them; 0: no server says."""
         step = max(1, len(files) // _ASKED_FOR_SIZE)
-        some = [file.urls[0] for file in files[::step][:_ASKED_FOR_SIZE]]
+        some = [file.urls for file in files[::step][:_ASKED_FOR_SIZE]]
         with concurrent.futures.ThreadPoolExecutor(self.parallel) as pool:
             sizes = [size for size in pool.map(self.servers.size, some) if size is not None]
         return len(files) * sum(sizes) // len(sizes) if sizes else 0
+
+
+def _part_bytes(folder: Path, file: RemoteFile) -> int:
+    part = folder / f".{file.name}.part"
+    return part.stat().st_size if part.is_file() else 0
 
 
 def check_space(folder: Path, expected: int, files: int) -> None:
@@ -139,19 +146,26 @@ class _Run:
             try:
                 transfer.run()
             except FailedError as error:
-                with self._lock:
-                    self.missing[file.urls[0]] = str(error)
-                shown.finished(str(error))
+                self._lost(file, str(error), shown)
                 return
             except StoppedError:
                 return
             finally:
                 with self._lock:
                     self._active.discard(transfer)
-            with self._lock:
+            try:
                 self._on_done(file)
+            except InputError as error:  # right by the plan, and yet no shard
+                self._lost(file, str(error), shown)
+                return
+            with self._lock:
                 self._done += 1
             shown.finished()
+
+    def _lost(self, file: RemoteFile, reason: str, shown: Shown) -> None:
+        with self._lock:
+            self.missing[f"{file.split}/{file.name}"] = reason
+        shown.finished(reason)
 
     def _end(self) -> None:
         self._stop.set()

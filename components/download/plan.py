@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+import urllib3
+
 from trainer.errors import InputError
 from trainer.manifest import SPLITS
 from trainer.record_format import FRAME, VIDEO, Level
@@ -105,7 +107,7 @@ def parse_source(source: str, mirror: str, more_mirrors: Sequence[str]) -> Relea
     found = _SOURCE.fullmatch(source.removeprefix(OFFICIAL))
     release, level = (found["release"], found["level"]) if found else ("", "")
     base = found["base"] if found else ""
-    known = release in RELEASES and level in (FRAME, VIDEO)
+    known = release in RELEASES and level in (FRAME, VIDEO) and (official or _is_address(base))
     if not known or (official and base) or (release, level) == ("3", VIDEO):
         raise InputError(
             f"{source}: expected {OFFICIAL}RELEASE/LEVEL or http(s)://HOST/…/RELEASE/LEVEL with "
@@ -113,13 +115,21 @@ def parse_source(source: str, mirror: str, more_mirrors: Sequence[str]) -> Relea
             f"{OFFICIAL}2/frame"
         )
     for one in more_mirrors:
-        if not one.startswith(("http://", "https://")):
-            raise InputError(f"download.mirrors holds {one!r}, expected http(s)://…")
+        if not _is_address(one):
+            raise InputError(f"download.mirrors holds {one!r}, expected http(s)://HOST/…")
     more = tuple(one.rstrip("/") for one in more_mirrors)
     if official:
         preferred = [MIRRORS[mirror], *(url for url in MIRRORS.values() if url != MIRRORS[mirror])]
         return Release(PLANS, (*preferred, *more), release, level)  # type: ignore[arg-type]
     return Release(base, (base, *more), release, level)  # type: ignore[arg-type]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parsed = urllib3.util.parse_url(text)
+    except urllib3.exceptions.LocationParseError:
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def parse_plan(content: bytes, url: str) -> dict[str, str]:
@@ -142,6 +152,8 @@ def parse_plan(content: bytes, url: str) -> dict[str, str]:
 
     try:
         plan = json.loads(content, object_pairs_hook=unique)
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         start = content[:60].decode(errors="replace")
         raise InputError(

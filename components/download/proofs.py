@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Proofs:
         except (InputError, TypeError, AttributeError):
             self._known = {}
         self._written = time.monotonic()
+        self._lock = threading.Lock()
 
     def known(self, path: Path) -> Proof | None:
         """What is known of a file that has not changed since."""
@@ -81,15 +83,12 @@ class Proofs:
     def trust(self, path: Path, md5: str) -> Proof:
         """Note a shard whose MD5 was proved while it came: only its headers are read.
 
-        What was fetched is on the disk before it is noted, so that the note outlives a power
-        failure only with the file.
-
         Raises:
             InputError: it is no whole TFRecord file.
         """
         descriptor = tfrecord.open_file(str(path))
         try:
-            os.fsync(descriptor)
+            os.fsync(descriptor)  # no note outlives a power failure without its file
             stamp = _stamp(path)
             index = tfrecord.index_file(path)
             if index.damage:
@@ -98,9 +97,10 @@ class Proofs:
         finally:
             os.close(descriptor)
         level = records.parse(first).level
-        proof = self._add(path, Proof(*stamp, md5, len(index), level))
-        if time.monotonic() - self._written > _WRITE_SECONDS:
-            self.write()
+        with self._lock:
+            proof = self._add(path, Proof(*stamp, md5, len(index), level))
+            if time.monotonic() - self._written > _WRITE_SECONDS:
+                self.write()
         return proof
 
     def forget(self, path: Path) -> None:

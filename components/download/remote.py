@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tenacity
-import urllib3
 
 from components.download.downloader import Downloader
 from components.download.plan import (
@@ -20,18 +19,23 @@ from components.download.plan import (
     parse_source,
 )
 from components.download.proofs import Proofs, md5_of
-from components.download.transfer import Limits, Rate, Servers, in_words
+from components.download.transfer import ANSWER_ERRORS, RETRIED, Limits, Rate, Servers, in_words
 from trainer.config import DownloadConfig
 from trainer.errors import InputError
 from trainer.files import atomic_file
 from trainer.manifest import SPLITS
 from trainer.progress import say
+from trainer.vocabulary import read_vocabulary
 
-_MOST_SAID = 20
+_MOST_SAID = 100
 _VOCABULARY_URLS = (
     "https://research.google.com/youtube8m/csv/2/vocabulary.csv",
     "http://research.google.com/youtube8m/csv/2/vocabulary.csv",
 )
+
+
+class _RefusedError(InputError):
+    """An answer that another attempt does not change."""
 
 
 def fetch_release(
@@ -79,12 +83,12 @@ def fetch_release(
     finally:
         proofs.write()
     if missing:
-        for url, reason in list(missing.items())[:_MOST_SAID]:
-            say("download", f"missing: {url}: {reason}")
-        first_url, first_reason = next(iter(missing.items()))
+        for name, reason in list(missing.items())[:_MOST_SAID]:
+            say("download", f"missing: {name}: {reason}")
+        first, why = next(iter(missing.items()))
         raise InputError(
             f"{source}: {len(missing):,} of {len(files):,} shards are missing, the others are "
-            f"there and stay; the first: {first_url}: {first_reason}"
+            f"there and stay; the first: {first}: {why}"
         )
     by_split: dict[str, list[Path]] = {}
     for file in files:
@@ -106,8 +110,13 @@ def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> bool:
         except InputError as error:
             reasons.append(str(error))
             continue
-        with atomic_file(target) as partial:
-            partial.write_bytes(content)
+        try:
+            with atomic_file(target) as partial:
+                partial.write_bytes(content)
+                read_vocabulary(partial)
+        except InputError as error:
+            reasons.append(f"{url}: {str(error).partition(': ')[2]}")
+            continue
         return True
     say("download", f"warning: no vocabulary, classes have no names ({'; '.join(reasons)})")
     return False
@@ -158,7 +167,9 @@ def _is_there(path: Path, file: RemoteFile, proofs: Proofs) -> bool:
 
 def _get_patiently(servers: Servers, url: str, limits: Limits) -> bytes:
     attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(InputError),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, InputError) and not isinstance(error, _RefusedError)
+        ),
         stop=tenacity.stop_after_attempt(limits.attempts),
         wait=tenacity.wait_random_exponential(limits.first_wait, max=30),
         reraise=True,
@@ -178,13 +189,16 @@ def _get(servers: Servers, url: str, most: int) -> bytes:
         response = servers.open(url, {})
         try:
             if response.status != 200:
-                raise InputError(
+                refused = 400 <= response.status < 500 and response.status not in RETRIED
+                raise (_RefusedError if refused else InputError)(
                     f"{url}: answers {response.status} {response.reason or ''}".rstrip()
                 )
             content = response.read(most + 1, decode_content=False)
         finally:
             response.close()
-    except urllib3.exceptions.HTTPError as error:
+    except InputError:
+        raise
+    except ANSWER_ERRORS as error:
         seconds = time.monotonic() - start
         raise InputError(f"{url}: {in_words(error)} (after {seconds:.0f} s)") from None
     if len(content) > most:

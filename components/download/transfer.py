@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import email.utils
 import errno
 import hashlib
+import http.client
+import os
+import random
 import re
 import shutil
 import threading
@@ -29,8 +33,15 @@ from trainer.files import read_json, write_json
 CHUNK = 1 << 18
 _LONGEST_WAIT, _LONGEST_ASKED = 60.0, 300.0
 _WRONG_TWICE = 2
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
+_LEAST_GAIN = 1 << 16
+_FORGOTTEN_SECONDS = 60.0
+
+ANSWER_ERRORS = (
+    urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError, OverflowError
+)  # fmt: skip
+"""What a server that is not there, or answers in an odd way, can raise."""
 
 
 class FailedError(Exception):
@@ -52,9 +63,9 @@ class _MirrorError(Exception):
 class _TransientError(Exception):
     """Something that may go better next time."""
 
-    def __init__(self, message: str, wait: float = 0.0) -> None:
+    def __init__(self, message: str, wait: float = 0.0, blames: bool = True) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.blames = wait, blames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Rate:
             now = time.monotonic()
             self._free = max(self._free, now) + count / self._rate
             seconds = self._free - now
-        stop.wait(seconds)
+        stop.wait(min(seconds, threading.TIMEOUT_MAX))
         return seconds
 
 
@@ -111,7 +122,7 @@ class Servers:
         )
         self._headers = headers
         self._lock = threading.Lock()
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, tuple[float, float]] = {}  # how many, when
 
     def open(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """A response whose body is to be read.
@@ -123,24 +134,35 @@ class Servers:
             "GET", url, headers={**self._headers, **headers}, preload_content=False
         )
 
-    def size(self, url: str) -> int | None:
-        """Bytes of a file, if a server says so."""
-        try:
-            response = self._pool.request("HEAD", url)
-        except urllib3.exceptions.HTTPError:
-            return None
-        length = response.headers.get("Content-Length", "")
-        return int(length) if response.status == 200 and length.isdecimal() else None
+    def size(self, urls: tuple[str, ...]) -> int | None:
+        """Bytes of a file, if one of the servers says so."""
+        left = list(urls)
+        while left:
+            url = self.best(left)
+            left.remove(url)
+            try:
+                response = self._pool.request("HEAD", url)
+            except ANSWER_ERRORS:
+                self.note(url, failed=True)
+                continue
+            if response.status == 200:
+                return _number(response.headers.get("Content-Length", ""))
+        return None
 
     def best(self, urls: list[str]) -> str:
-        """The one whose server failed least, the first of equals."""
+        """The one whose server failed least in the last minutes, the first of equals."""
         with self._lock:
-            return min(urls, key=lambda url: self._failures.get(_host(url), 0))
+            return min(urls, key=lambda url: round(self._score(url), 1))
 
     def note(self, url: str, failed: bool) -> None:
         with self._lock:
-            count = self._failures.get(_host(url), 0)
-            self._failures[_host(url)] = count + 1 if failed else count // 2
+            score = self._score(url) + 1 if failed else self._score(url) / 2
+            self._failures[_host(url)] = score, time.monotonic()
+
+    def _score(self, url: str) -> float:
+        score, then = self._failures.get(_host(url), (0.0, 0.0))
+        halvings = (time.monotonic() - then) / _FORGOTTEN_SECONDS
+        return float(score * 0.5**halvings)
 
 
 def _host(url: str) -> str:
@@ -174,6 +196,9 @@ class Transfer:
         self._urls = list(self.file.urls)
         self._refused: list[str] = []
         self._wrong: dict[str, int] = {}
+        if self._noted().get("md5") != self.file.md5:  # of another plan, or nobody knows of what
+            self._partial.unlink(missing_ok=True)
+        self._size: int | None = None
         self._best = self._have()
         self._in_vain = 0
         self._counted = 0
@@ -187,12 +212,13 @@ class Transfer:
             NoSpaceError: the disk is full.
             StoppedError: `stop` was set.
         """
-        backoff = tenacity.wait_random_exponential(self.limits.first_wait, max=_LONGEST_WAIT)
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait if isinstance(error, _TransientError) else 0.0
-            return max(backoff(state), min(asked, _LONGEST_ASKED))
+            # "Full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
+            most = min(_LONGEST_WAIT, self.limits.first_wait * 2.0 ** max(0, self._in_vain - 1))
+            return max(random.uniform(0, most), min(asked, _LONGEST_ASKED))
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
@@ -235,13 +261,16 @@ class Transfer:
                 self._urls.remove(url)
                 self._refused.append(f"{url}: {error}")
                 continue
-            except (_TransientError, urllib3.exceptions.HTTPError) as error:
+            except (_TransientError, *ANSWER_ERRORS) as error:
                 if self.stop.is_set():
                     raise StoppedError from None
-                self.servers.note(url, failed=True)
-                forward = self._have() > self._best
+                if not isinstance(error, _TransientError) or error.blames:
+                    self.servers.note(url, failed=True)
+                gained = self._have() - self._best
                 self._best = max(self._best, self._have())
-                self._in_vain = 1 if forward else self._in_vain + 1
+                # Not by any byte, or a server could keep this going for ever.
+                least = min(_LEAST_GAIN, (self._size or 0) // 100)
+                self._in_vain = 1 if gained > least else self._in_vain + 1
                 asked = error.wait if isinstance(error, _TransientError) else 0.0
                 raise _TransientError(f"{url}: {in_words(error)}", asked) from None
             self.servers.note(url, failed=False)
@@ -258,18 +287,23 @@ class Transfer:
                 headers["If-Range"] = validator
         response = self._response = self.servers.open(url, headers)
         try:
-            whole = response.status == 416 or self._receive(url, response, have)
+            if self.stop.is_set():
+                raise StoppedError
+            if response.status == 416 and have:  # there is no more of it
+                response.close()
+                whole, digest = False, ""
+            else:
+                whole, digest = self._receive(url, response, have)
         except BaseException:
             response.close()  # what is left of the body is not wanted
             raise
-        if response.status == 416:
-            response.drain_conn()
         response.release_conn()
-        self._prove(url, whole)
+        self._prove(url, whole, digest)
 
-    def _receive(self, url: str, response: urllib3.BaseHTTPResponse, have: int) -> bool:
-        """Write the body; whether its length was stated, and is right."""
+    def _receive(self, url: str, response: urllib3.BaseHTTPResponse, have: int) -> tuple[bool, str]:
+        """Write the body; whether all of the file came at once, and its MD5."""
         start, size = self._place(response, have)
+        self._size = size
         self._count(start)
         if size is not None:
             self.shown.sized(size)
@@ -282,7 +316,7 @@ class Transfer:
             validator = response.headers.get("Last-Modified", "")
             if strong and not strong.startswith("W/"):
                 validator = strong
-            write_json(self._note, {"url": url, "validator": validator})
+            write_json(self._note, {"url": url, "validator": validator, "md5": self.file.md5})
         digest = hashlib.md5(usedforsecurity=False)
         with self._partial.open("r+b" if start else "wb", buffering=0) as file:
             while start and (known := file.read(1 << 20)):
@@ -291,15 +325,16 @@ class Transfer:
             received = file.tell()
         if size is not None and received < size:
             raise _TransientError(f"ended after {received:,} of {size:,} bytes")
-        self._digest = digest.hexdigest()
-        return size is not None
+        return not start and size is not None, digest.hexdigest()
 
     def _copy(self, response: urllib3.BaseHTTPResponse, file: Any, digest: Any) -> None:
         since, held, window = time.monotonic(), 0.0, 0
         while chunk := response.read1(CHUNK, decode_content=False):
             if self.stop.is_set():
                 raise StoppedError
-            file.write(chunk)
+            rest = memoryview(chunk)
+            while rest:  # a nearly full disk may take less than all
+                rest = rest[file.write(rest) :]
             digest.update(chunk)
             self._count(self._counted + len(chunk))
             window += len(chunk)
@@ -313,18 +348,16 @@ class Transfer:
     def _place(self, response: urllib3.BaseHTTPResponse, have: int) -> tuple[int, int | None]:
         """Where the body starts in the file, and the file's size if it is stated."""
         status = response.status
-        if status in _RETRIED:
-            asked = response.headers.get("Retry-After", "")
-            wait = urllib3.Retry().parse_retry_after(asked) if asked else 0.0
+        if status in RETRIED:
+            wait = _seconds_asked(response.headers.get("Retry-After", ""))
             raise _TransientError(f"answers {status} {response.reason or ''}".rstrip(), wait)
         if status not in (200, 206):
             raise _MirrorError(f"answers {status} {response.reason or ''}".rstrip())
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise _MirrorError(f"sends it encoded as {encoding}")
-        length = response.headers.get("Content-Length", "")
         if status == 200:
-            return 0, int(length) if length.isdecimal() else None
+            return 0, _number(response.headers.get("Content-Length", ""))
         stated = response.headers.get("Content-Range", "")
         found = _CONTENT_RANGE.fullmatch(stated)
         if not found or found[1] is None or int(found[1]) != have:
@@ -332,32 +365,36 @@ class Transfer:
             raise _TransientError(f"sends the range {stated!r}, expected it from byte {have:,}")
         return have, int(found[3]) if found[3] != "*" else int(found[2]) + 1
 
-    def _prove(self, url: str, whole: bool) -> None:
-        """Give the file its name, if its bytes are the right ones."""
-        digest, self._digest = getattr(self, "_digest", ""), ""
-        if not digest:
-            with self._partial.open("rb") as file:
+    def _prove(self, url: str, whole: bool, digest: str) -> None:
+        """Give the file its name, if its bytes are the right ones, and on the disk."""
+        with self._partial.open("rb") as file:
+            if not digest:
                 digest = hashlib.file_digest(
                     file, lambda: hashlib.md5(usedforsecurity=False)
                 ).hexdigest()
+            os.fsync(file.fileno())
         if digest != self.file.md5:
             size = self._have()
             self._discard()
-            self._wrong[url] = self._wrong.get(url, 0) + 1
-            cut = "" if whole else ", and does not say how many there are"
-            said = f"sends {size:,} bytes with the MD5 {digest}, expected {self.file.md5}{cut}"
-            if self._wrong[url] >= _WRONG_TWICE and whole:
+            said = f"sends {size:,} bytes with the MD5 {digest}, expected {self.file.md5}"
+            # Parts of several answers say nothing against the last one's server.
+            self._wrong[url] = self._wrong.get(url, 0) + whole
+            if self._wrong[url] >= _WRONG_TWICE:
                 raise _MirrorError(f"{said}, twice")
-            raise _TransientError(said)
+            raise _TransientError(said, blames=whole)
         self._partial.replace(self._target)
         self._note.unlink(missing_ok=True)
 
     def _validator(self, url: str) -> str:
+        note = self._noted()
+        return str(note.get("validator", "")) if note.get("url") == url else ""
+
+    def _noted(self) -> dict[str, Any]:
         try:
             note = read_json(self._note)
         except InputError:
-            return ""
-        return str(note.get("validator", "")) if note.get("url") == url else ""
+            return {}
+        return note if isinstance(note, dict) else {}
 
     def _have(self) -> int:
         try:
@@ -375,6 +412,21 @@ class Transfer:
         self._counted = done
 
 
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= 19 else None
+
+
+def _seconds_asked(text: str) -> float:
+    """Of a Retry-After header: seconds, or a date; what is neither asks for nothing."""
+    seconds = _number(text.strip())
+    if seconds is not None:
+        return float(seconds)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
 def in_words(error: Exception) -> str:
     """What happened to a request, without the library's names."""
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
@@ -385,4 +437,6 @@ def in_words(error: Exception) -> str:
         return in_words(error.reason)
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "could not be reached"
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return "the connection broke"
     return " ".join(str(error).split()) or type(error).__name__

@@ -220,3 +220,12 @@ def drips(pause):
             time.sleep(pause)
 
     return fault
+
+
+def odd_length(handler, content):
+    """A length of thousands of digits."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "9" * 5000)
+    handler.end_headers()
+    handler.wfile.write(content[:500])
+    handler.close_connection = True

@@ -14,6 +14,7 @@ from tests.components.download.server import (
     drips,
     endless,
     ignores_range,
+    odd_length,
     other_range,
     redirect,
     reset,
@@ -48,6 +49,11 @@ MENDED = {
     "stalls at once": ([stalls(0, 2.0)], ["", ""]),
     "drips": ([drips(0.02)], ["", None]),
     "range ignored": ([truncated(800), ignores_range], ["", "bytes=800-"]),
+    "a date that is none": ([status(503, Retry_After="Wed, 21 Oct 99999 07:28:00 GMT")], ["", ""]),
+    "a wait that is none": ([status(503, Retry_After="soon")], ["", ""]),
+    "a wait too long": ([status(503, Retry_After="9" * 5000)], ["", ""]),
+    "an address that is none": ([status(302, Location="http://[::1/y")], ["", ""]),
+    "a length that is none": ([odd_length], ["", None]),
     "another range": ([truncated(800), other_range], ["", "bytes=800-", ""]),
 }
 
@@ -127,6 +133,7 @@ LOST = {
     "403": (status(403), "answers 403", 1),
     "always 500": (status(500), "4 attempts brought nothing; the last: ", 4),
     "always wrong": (wrong, "with the MD5", 2),
+    "416 to the whole": (status(416), "answers 416", 1),
     "always resets": (reset(0), "4 attempts brought nothing", 4),
     "redirects to itself": (redirect(PATH), "4 attempts brought nothing", None),
 }
@@ -197,6 +204,68 @@ def test_another_server_serves_what_one_does_not(server, shards, tmp_path):
         dead.close()
     finally:
         other.close()
+
+
+def test_parts_of_another_plan_are_not_used(server, shards, tmp_path):
+    """The server has a new version of a shard, and a plan of it."""
+    source = server.release(shards)
+    server.faults[PATH] = truncated(5000)
+    with pytest.raises(InputError, match="1 of 5 shards are missing"):
+        fetched(source, tmp_path, attempts=1)
+    assert list((tmp_path / PARTITION / "train").glob(".*.part"))
+    new = shards | {("train", SHARD): shards["train", SHARD] * 2}
+    server.faults.clear()
+    server.requests.clear()
+    source = server.release(new)
+    fetched(source, tmp_path)
+    assert contents(tmp_path) == new
+    assert server.got(PATH) == [""]
+
+
+def test_a_server_that_completes_another_ones_wrong_part_is_not_blamed(server, shards, tmp_path):
+    other = FaultServer()
+    try:
+        other.release(shards)
+        zeros = bytes(len(shards["train", SHARD]))
+        server.faults[PATH] = lambda handler, _: send(handler, zeros, cut=3000)
+        source = server.release(shards)
+        manifest = fetched(source, tmp_path, mirrors=other.url, attempts=9)
+        assert_whole(manifest, tmp_path, shards)
+    finally:
+        other.close()
+
+
+def test_one_byte_more_each_time_is_no_way_forward(server, shards, tmp_path):
+    """From the start each time: it would take as many attempts as there are bytes."""
+    sent = []
+
+    def creeps(handler, content):
+        sent.append(len(sent) + 1)
+        send(handler, content, ranges=False, cut=sent[-1])
+
+    server.faults[PATH] = creeps
+    missing(server, shards, tmp_path, "4 attempts brought nothing")
+
+
+def test_a_page_in_place_of_the_vocabulary(server, shards, tmp_path, capsys):
+    server.files["/vocabulary.csv"] = b"<html>busy</html>"
+    assert_whole(fetched(server.release(shards), tmp_path), tmp_path, shards)
+    assert "warning: no vocabulary" in capsys.readouterr().out
+    assert not (tmp_path / "vocabulary.csv").exists()
+
+
+def test_a_plan_that_is_not_there_is_not_asked_for_again(server, tmp_path):
+    with pytest.raises(InputError, match=r"frame_train.json: answers 404"):
+        fetched(f"{server.url}/2/frame", tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_shard_that_the_plan_has_and_is_none(server, shards, tmp_path):
+    """Its bytes are the plan's: it counts as missing, and the others are there."""
+    source = server.release(shards | {("train", SHARD): b"no shard at all"})
+    with pytest.raises(InputError, match=rf"1 of 5 .* train/{SHARD}: .*is no TFRecord file"):
+        fetched(source, tmp_path)
+    assert len(contents(tmp_path)) == 5
 
 
 def test_a_server_that_is_not_there(tmp_path):

@@ -59,8 +59,11 @@ def test_sources_that_are_none(source):
 
 def test_paths_are_no_servers():
     assert not any(map(is_remote, ("sample", "/a/2/frame", "gs://b/2/frame", "youtube8m/2/frame")))
-    with pytest.raises(InputError, match=r"download.mirrors holds 'host/x', expected http"):
-        parse_source("youtube8m:2/frame", "us", ["host/x"])
+    for odd in ("host/x", "http://[::1", "ftp://host/x", "http://"):
+        with pytest.raises(InputError, match=r"download.mirrors holds '.*', expected http"):
+            parse_source("youtube8m:2/frame", "us", [odd])
+    with pytest.raises(InputError, match="expected youtube8m:RELEASE/LEVEL"):
+        parse_source("http://[::1/2/frame", "us", [])
 
 
 def test_a_plan():
