@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from trainer import records, tfrecord
+from trainer import records, tfrecord_scan
 from trainer.config import Config, SampleConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,4 +114,4 @@ def chunk_of(payloads, path="shard.tfrecord"):
         data += payload
         ends.append(len(data))
         data += b"\x80" * 4
-    return tfrecord.Chunk(path, 0, 0, data, begins, ends)
+    return tfrecord_scan.Chunk(path, 0, 0, data, begins, ends)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from trainer.errors import InputError
 from trainer.record_format import FEATURE_SIZE, LONGEST_ID, RGB_SIZE, VIDEO
 from trainer.records import VideoRecord, parse_checked
-from trainer.tfrecord import Chunk, Record
+from trainer.tfrecord import Record
+from trainer.tfrecord_scan import Chunk
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +36,10 @@ def _main(arguments: Sequence[str] | None) -> None:
         parser = FlagParser(usage=USAGE, description=DESCRIPTION)
         parser.add_argument("source", nargs="?", metavar="SOURCE")
         parser.add_argument("--destination", help="folder that the shards and the manifest go to")
-        parser.add_argument("--json", action="store_true", help="report transfers as JSON lines")
+        parser.add_argument(
+            "--json", action="store_true",
+            help="transfers as JSON lines on standard output; all words go to standard error",
+        )  # fmt: skip
         parser.add_argument(
             "--verify", metavar="MANIFEST",
             help="read every byte of a manifest's shards again: their MD5s, each record's checksum",
@@ -51,10 +55,12 @@ def _main(arguments: Sequence[str] | None) -> None:
         if not options.source or not options.destination:
             parser.error("expected SOURCE and --destination, or --verify MANIFEST")
         config = Config().updated(flag_overrides(options))
-        uri, _ = run_download(
-            options.source, options.destination, config, options.destination, "", options.json
-        )
-        say("download", f"manifest: {uri}")
+        lines = sys.stdout if options.json else None
+        with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+            uri, _ = run_download(
+                options.source, options.destination, config, options.destination, "", lines
+            )
+            say("download", f"manifest: {uri}")
 
 
 if __name__ == "__main__":

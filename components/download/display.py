@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -33,7 +34,7 @@ class Display:
     Args:
         files: to fetch.
         expected: their bytes, about; 0: not known.
-        json_lines: print an object a second, and one for each file, in place of words.
+        json_lines: where to write an object a second, and one for each file, in place of words.
         terminal: draw bars; None: if standard output is a terminal.
     """
 
@@ -41,14 +42,14 @@ class Display:
         self,
         files: int,
         expected: int = 0,
-        json_lines: bool = False,
+        json_lines: TextIO | None = None,
         terminal: bool | None = None,
     ) -> None:
         self._files, self._expected = files, expected
         self._done = self._bytes = 0
         self._json = json_lines
         drawn = sys.stdout.isatty() if terminal is None else terminal
-        self._bars = _Bars(files, expected) if drawn and not json_lines else None
+        self._bars = _Bars(files, expected) if drawn and json_lines is None else None
         self._interval = JSON_INTERVAL if json_lines else progress_interval()
         self._lock = threading.Lock()
         self._start = self._last = time.monotonic()
@@ -103,7 +104,7 @@ class Display:
             event = {"event": "missing", "name": name, "reason": why_missing} if why_missing else {
                 "event": "file", "name": name,
             }  # fmt: skip
-            print(json.dumps(event) + "\n", end="", flush=True)
+            print(json.dumps(event) + "\n", end="", flush=True, file=self._json)
         elif self._bars:
             self._bars.file(not why_missing)
 
@@ -121,7 +122,7 @@ class Display:
                 "of_bytes": self._expected or None, "bytes_per_second": round(rate),
                 "eta_seconds": None if left is None else round(left),
             }  # fmt: skip
-            print(json.dumps(facts) + "\n", end="", flush=True)
+            print(json.dumps(facts) + "\n", end="", flush=True, file=self._json)
             return
         of = f" of about {_size(self._expected)}" if self._expected else ""
         words = [f"{done:,}/{self._files:,} shards", f"{_size(count)}{of}", f"{_size(rate)}/s"]

@@ -10,19 +10,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from components.download.display import Display, Shown
 from components.download.plan import RemoteFile
-from components.download.transfer import (
-    FailedError,
-    Limits,
-    NoSpaceError,
-    Rate,
-    Servers,
-    StoppedError,
-    Transfer,
-)
+from components.download.servers import Limits, Rate, Servers
+from components.download.transfer import FailedError, NoSpaceError, StoppedError, Transfer
 from trainer.errors import InputError
 
 _ASKED_FOR_SIZE = 32
@@ -37,14 +30,14 @@ class Downloader:
     Attributes:
         servers, limits, rate: of the transfers.
         parallel: transfers at once.
-        json_lines: report as JSON.
+        json_lines: where to report as JSON.
     """
 
     servers: Servers
     limits: Limits
     rate: Rate
     parallel: int
-    json_lines: bool = False
+    json_lines: TextIO | None = None
 
     def fetch(
         self,

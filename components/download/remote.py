@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import tenacity
 
@@ -19,7 +21,7 @@ from components.download.plan import (
     parse_source,
 )
 from components.download.proofs import Proofs, md5_of
-from components.download.transfer import ANSWER_ERRORS, RETRIED, Limits, Rate, Servers, in_words
+from components.download.servers import ANSWER_ERRORS, RETRIED, Limits, Rate, Servers, in_words
 from trainer.config import DownloadConfig
 from trainer.errors import InputError
 from trainer.files import atomic_file
@@ -39,7 +41,11 @@ class _RefusedError(InputError):
 
 
 def fetch_release(
-    source: str, root: Path, config: DownloadConfig, proofs: Proofs, json_lines: bool = False
+    source: str,
+    root: Path,
+    config: DownloadConfig,
+    proofs: Proofs,
+    json_lines: TextIO | None = None,
 ) -> dict[str, list[Path]]:
     """Fetch the shards that a source and the configuration mean.
 
@@ -50,7 +56,7 @@ def fetch_release(
         root: folder, locked by the caller.
         config: what to fetch, and how.
         proofs: of the folder; what is fetched is added.
-        json_lines: report as JSON.
+        json_lines: where to report as JSON.
 
     Returns:
         The shards by split, by name: all of them are there and have the MD5 of the plan.
@@ -68,7 +74,12 @@ def fetch_release(
     def path_of(file: RemoteFile) -> Path:
         return folders[file.split] / file.name
 
-    absent = [file for file in files if not _is_there(path_of(file), file, proofs)]
+    for folder in folders.values():  # of a run that was killed while it wrote a note
+        for left_over in folder.glob(".*.part.json.*.partial"):
+            left_over.unlink()
+    with concurrent.futures.ThreadPoolExecutor(config.parallel) as pool:
+        found = list(pool.map(lambda file: _is_there(path_of(file), file, proofs), files))
+    absent = [file for file, is_there in zip(files, found, strict=True) if not is_there]
     there = len(files) - len(absent)
     say("download", f"{source}: {len(files):,} shards by the plan, {there:,} are there and right")
     downloader = Downloader(

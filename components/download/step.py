@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import TextIO
 
 from components.download import sample
 from components.download.plan import is_remote
@@ -33,7 +34,7 @@ def run_download(
     config: Config,
     artifact: str,
     artifact_uri: str,
-    json_lines: bool = False,
+    json_lines: TextIO | None = None,
 ) -> tuple[str, str]:
     """Write `manifest.json` for the data of `source`.
 
@@ -45,7 +46,7 @@ def run_download(
             empty: all goes into the artifact.
         config: `data`, `download` and `sample` are used.
         artifact, artifact_uri: folder of this run's artifact, and its URI.
-        json_lines: report transfers as JSON.
+        json_lines: where to report transfers as JSON.
 
     Returns:
         The URI of the folder that holds the manifest, and the data's fingerprint. With a

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.download.proofs import md5_of
-from trainer import tfrecord
+from trainer import tfrecord, tfrecord_scan
 from trainer.errors import InputError
 from trainer.manifest import Shard, read_manifest
 from trainer.progress import Progress, say
@@ -59,6 +59,6 @@ def _wrong_with(shard: Shard) -> list[str]:
 def _damages(path: Path) -> Iterator[str]:
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        for one in tfrecord.scan_chunks(file, str(path), size):
-            if isinstance(one, tfrecord.Damage):
+        for one in tfrecord_scan.scan_chunks(file, str(path), size):
+            if isinstance(one, tfrecord_scan.Damage):
                 yield f"{path}: record {one.record} (at byte {one.offset:,}): {one.reason}"

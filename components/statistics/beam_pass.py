@@ -31,7 +31,7 @@ from components.statistics.results import (
     results_folder,
     write_results,
 )
-from trainer import records, tfrecord
+from trainer import records, tfrecord, tfrecord_scan
 from trainer.errors import InputError
 from trainer.files import BUCKETS, local_path
 from trainer.manifest import SPLITS, Manifest, Shard
@@ -125,7 +125,7 @@ class CollectBlocks(beam.DoFn):
         # Of the whole block: an element of its own for a few ids would cost more than they.
         numbers, ids = [], []
         for chunk in _chunks(shard, block):
-            if isinstance(chunk, tfrecord.Damage):
+            if isinstance(chunk, tfrecord_scan.Damage):
                 yield self._bad(shard, block, chunk)
                 continue
             counted = self._count_videos if self.level == records.VIDEO else self._count_frames
@@ -158,7 +158,7 @@ class CollectBlocks(beam.DoFn):
             )
         self.by_split = {}
 
-    def _bad(self, shard: Shard, block: Block, damage: tfrecord.Damage) -> Any:
+    def _bad(self, shard: Shard, block: Block, damage: tfrecord_scan.Damage) -> Any:
         rest = block.first + block.count - damage.record
         lost = max(1, rest) if damage.whole_rest else 1
         return beam.pvalue.TaggedOutput(
@@ -166,7 +166,7 @@ class CollectBlocks(beam.DoFn):
             BadRecord(shard.split, shard.uri, damage.record, damage.offset, damage.reason, lost),
         )
 
-    def _count_videos(self, chunk: tfrecord.Chunk, statistics: FeatureStatistics) -> _Counted:
+    def _count_videos(self, chunk: tfrecord_scan.Chunk, statistics: FeatureStatistics) -> _Counted:
         batch, wrong = parse_video_chunk(chunk, self.num_classes)
         statistics.add_batch(batch)
         statistics.bytes += batch.bytes + len(batch) * tfrecord.FRAME_BYTES
@@ -176,7 +176,7 @@ class CollectBlocks(beam.DoFn):
                 statistics.add_non_finite(values)
         return batch.numbers, batch.ids, wrong
 
-    def _count_frames(self, chunk: tfrecord.Chunk, statistics: FeatureStatistics) -> _Counted:
+    def _count_frames(self, chunk: tfrecord_scan.Chunk, statistics: FeatureStatistics) -> _Counted:
         wrong: list[tuple[tfrecord.Record, InputError]] = []
         numbers, ids = [], []
         for record in chunk:
@@ -192,19 +192,19 @@ class CollectBlocks(beam.DoFn):
         return np.array(numbers, np.int64), np.array(ids, np.bytes_), wrong
 
 
-def _chunks(shard: Shard, block: Block) -> Iterator[tfrecord.Chunk | tfrecord.Damage]:
+def _chunks(shard: Shard, block: Block) -> Iterator[tfrecord_scan.Chunk | tfrecord_scan.Damage]:
     """The records of a block; what can not be read of it."""
     try:
         with _opened(shard.uri) as (file, length):
             file.seek(block.offset)
-            yield from tfrecord.scan_chunks(
+            yield from tfrecord_scan.scan_chunks(
                 file, shard.uri, length, block.first, block.offset, block.end
             )
     except FileNotFoundError:
-        yield tfrecord.Damage(block.first, block.offset, "no such file", whole_rest=True)
+        yield tfrecord_scan.Damage(block.first, block.offset, "no such file", whole_rest=True)
     except OSError as error:
         reason = f"can not be opened: {error.strerror or error}"
-        yield tfrecord.Damage(block.first, block.offset, reason, whole_rest=True)
+        yield tfrecord_scan.Damage(block.first, block.offset, reason, whole_rest=True)
 
 
 class MergeStatistics(beam.CombineFn):

@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from trainer import tfrecord
+from trainer import tfrecord, tfrecord_scan
 from trainer.errors import InputError
 from trainer.manifest import SPLITS, Manifest
 from trainer.statistics.feature_statistics import FeatureStatistics
@@ -123,7 +123,7 @@ def _written_files(folder: str, name: str) -> Iterator[Any]:
 def _written_records(folder: str, name: str) -> Iterator[tfrecord.Record]:
     for file, one in _written_files(folder, name):
         # Beam writes a file without a byte where there was nothing to write.
-        for record in tfrecord.scan_records(file, one.path, one.size_in_bytes):
+        for record in tfrecord_scan.scan_records(file, one.path, one.size_in_bytes):
             if isinstance(record, tfrecord.Record):
                 yield record
             elif one.size_in_bytes:

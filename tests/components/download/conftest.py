@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from components.download import remote
+from components.download.servers import Limits
 from components.download.step import run_download
-from components.download.transfer import Limits
 from tests.components.download.server import FaultServer
 from tests.conftest import frame_video
 from trainer import records

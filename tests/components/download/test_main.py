@@ -54,9 +54,11 @@ def test_verification_names_shard_and_record(server, shards, tmp_path, capsys):
 def test_json_lines(server, shards, tmp_path, capsys):
     path = f"/{PARTITION}/train/train01.tfrecord"
     server.faults[path] = status(404)
-    code, said = run(capsys, server.release(shards), "--destination", tmp_path, "--json")
-    assert code == 1
-    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    with pytest.raises(SystemExit, match="1"):
+        main([server.release(shards), "--destination", str(tmp_path), "--json"])
+    printed = capsys.readouterr()
+    events = [json.loads(line) for line in printed.out.splitlines()]
+    assert "5 shards by the plan" in printed.err
     assert sorted(e["name"] for e in events if e["event"] == "file") == sorted(
         name for _, name in shards if name != "train01.tfrecord"
     )
