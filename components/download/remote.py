@@ -74,9 +74,8 @@ def fetch_release(
     def path_of(file: RemoteFile) -> Path:
         return folders[file.split] / file.name
 
-    for folder in folders.values():  # of a run that was killed while it wrote a note
-        for left_over in folder.glob(".*.part.json.*.partial"):
-            left_over.unlink()
+    for folder in folders.values():
+        _tidy(folder)
     with concurrent.futures.ThreadPoolExecutor(config.parallel) as pool:
         found = list(pool.map(lambda file: _is_there(path_of(file), file, proofs), files))
     absent = [file for file, is_there in zip(files, found, strict=True) if not is_there]
@@ -157,6 +156,15 @@ def _planned(
             "plan is among them"
         )
     return files
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a run that was killed left beside its partial files; the caller has the lock."""
+    for half_written in folder.glob(".*.part.json.*.partial"):
+        half_written.unlink()
+    for note in folder.glob(".*.part.json"):
+        if not note.with_suffix("").is_file():
+            note.unlink()
 
 
 def _is_there(path: Path, file: RemoteFile, proofs: Proofs) -> bool:

@@ -110,6 +110,7 @@ class Transfer:
         Raises:
             FailedError: no server has it, or too many attempts in a row brought nothing forward.
             NoSpaceError: the disk is full.
+            InputError: it can not be written to for another reason.
             StoppedError: `stop` was set.
         """
 
@@ -136,7 +137,7 @@ class Transfer:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpaceError(f"{self.folder}: {error.strerror}") from None
-            raise
+            raise InputError(f"{self._target}: can not be written: {error.strerror}") from None
 
     def abort(self) -> None:
         """End a read that waits, of another thread; after `stop` was set."""
@@ -305,6 +306,7 @@ class Transfer:
     def _discard(self) -> None:
         self._partial.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
+        self._best = 0
         self._count(0)
 
     def _count(self, done: int) -> None:

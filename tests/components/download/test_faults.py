@@ -303,6 +303,21 @@ def test_a_disk_that_fills_up(server, shards, tmp_path, monkeypatch):
     assert_whole(fetched(source, tmp_path), tmp_path, shards)
 
 
+def test_a_place_that_can_not_be_written_to(server, shards, tmp_path):
+    folder = tmp_path / PARTITION / "train" / SHARD
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match=rf"{folder}: can not be written: Is a directory"):
+        fetched(server.release(shards), tmp_path)
+
+
+def test_a_bad_line_after_wrong_bytes_gets_there(server, shards, tmp_path):
+    """More attempts than are allowed in a row, each of which brings a tenth."""
+    size = len(shards["train", SHARD])
+    server.faults[PATH] = [wrong, *(truncated(size // 10) for _ in range(8))]
+    server.etags[PATH] = ""
+    assert_whole(fetched(server.release(shards), tmp_path), tmp_path, shards)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     folder = tmp_path / "disk"

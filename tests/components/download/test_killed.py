@@ -67,6 +67,8 @@ def test_killed_again_and_again(server, shards, tmp_path):
             complete.clear()
     assert start(source, tmp_path).wait() == 0
     assert contents(tmp_path) == large
+    assert start(source, tmp_path).wait() == 0
+    assert not list((tmp_path / PARTITION).glob("*/.*"))
     (path,) = (tmp_path / "manifests").iterdir()
     manifest = read_manifest(path)
     assert {shard.path.name: shard.md5 for shard in manifest.shards} == {
