@@ -52,12 +52,16 @@ class Display:
         self._bars = _Bars(files, expected) if drawn and json_lines is None else None
         self._interval = JSON_INTERVAL if json_lines else progress_interval()
         self._lock = threading.Lock()
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="display", daemon=True)
 
     def __enter__(self) -> Display:
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
         if self._bars:
             self._bars.start()
+        else:
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -66,9 +70,17 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over.set()
         if self._bars:
             self._bars.stop()
-        self._say()
+        else:
+            self._ticker.join()
+            self._say()
+
+    def _tick(self) -> None:
+        """In a thread of its own: also when no byte comes."""
+        while not self._over.wait(self._interval):
+            self._say()
 
     @contextlib.contextmanager
     def transfer(self, name: str) -> Iterator[Shown]:
@@ -83,14 +95,8 @@ class Display:
     def advance(self, count: int, task: TaskID | None) -> None:
         with self._lock:
             self._bytes += count
-            now = time.monotonic()
-            due = now - self._last >= self._interval
-            if due:
-                self._last = now
         if self._bars and task is not None:
             self._bars.advance(task, count)
-        elif due:
-            self._say()
 
     def sized(self, size: int, task: TaskID | None) -> None:
         if self._bars and task is not None:
@@ -109,8 +115,6 @@ class Display:
             self._bars.file(not why_missing)
 
     def _say(self) -> None:
-        if self._bars:
-            return
         with self._lock:
             done, count = self._done, self._bytes
         seconds = max(time.monotonic() - self._start, 1e-9)

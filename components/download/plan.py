@@ -54,29 +54,29 @@ class Release:
     """Frame-level or video-level shards of a release on some servers.
 
     Attributes:
-        plans: base URL of the plans.
+        plans: base URLs of the plans, the one to prefer first.
         mirrors: base URLs of the shards, the one to prefer first.
         release: 1, 2 or 3.
         level: frame or video.
     """
 
-    plans: str
+    plans: tuple[str, ...]
     mirrors: tuple[str, ...]
     release: str
     level: Level
 
     @property
     def is_official(self) -> bool:
-        return self.plans == PLANS
+        return self.plans[0] == PLANS
 
     def partition(self, split: str) -> str:
         """Such as `2/frame/train`. Release 3 rates segments of validate and test alone."""
         release = "2" if (self.release, split) == ("3", "train") else self.release
         return f"{release}/{self.level}/{split}"
 
-    def plan_url(self, split: str) -> str:
+    def plan_urls(self, split: str) -> list[str]:
         release, level, _ = self.partition(split).split("/")
-        return f"{self.plans}/{release}/download_plans/{level}_{split}.json"
+        return [f"{base}/{release}/download_plans/{level}_{split}.json" for base in self.plans]
 
     def files(self, split: str, plan: dict[str, str]) -> list[RemoteFile]:
         """What a plan names, by name."""
@@ -120,8 +120,8 @@ def parse_source(source: str, mirror: str, more_mirrors: Sequence[str]) -> Relea
     more = tuple(one.rstrip("/") for one in more_mirrors)
     if official:
         preferred = [MIRRORS[mirror], *(url for url in MIRRORS.values() if url != MIRRORS[mirror])]
-        return Release(PLANS, (*preferred, *more), release, level)  # type: ignore[arg-type]
-    return Release(base, (base, *more), release, level)  # type: ignore[arg-type]
+        return Release((PLANS, *more), (*preferred, *more), release, level)  # type: ignore[arg-type]
+    return Release((base, *more), (base, *more), release, level)  # type: ignore[arg-type]
 
 
 def _is_address(text: str) -> bool:

@@ -111,7 +111,11 @@ def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> bool:
     if target.is_file():
         return True
     release = parse_source(source, config.mirror, _listed(config.mirrors))
-    urls = _VOCABULARY_URLS if release.is_official else (f"{release.plans}/vocabulary.csv",)
+    urls = (
+        _VOCABULARY_URLS
+        if release.is_official
+        else tuple(f"{base}/vocabulary.csv" for base in release.plans)
+    )
     limits = Limits(1, config.connect_seconds, config.stall_seconds)
     reasons = []
     for url in urls:
@@ -144,8 +148,7 @@ def _planned(
     everything: list[RemoteFile] = []
     files: list[RemoteFile] = []
     for split in (one for one in SPLITS if one in splits):
-        url = release.plan_url(split)
-        plan = parse_plan(_get_patiently(servers, url, limits), url)
+        plan = parse_plan(*_get_patiently(servers, release.plan_urls(split), limits))
         of_split = release.files(split, plan)
         everything += of_split
         files += chosen(of_split, config.shard, config.max_shards, names)
@@ -184,7 +187,27 @@ def _is_there(path: Path, file: RemoteFile, proofs: Proofs) -> bool:
     return right
 
 
-def _get_patiently(servers: Servers, url: str, limits: Limits) -> bytes:
+def _get_patiently(servers: Servers, urls: list[str], limits: Limits) -> tuple[bytes, str]:
+    """A small file that one of several servers has, and its URL.
+
+    Raises:
+        InputError: none has it, or they can not be reached.
+    """
+    left = list(urls)
+
+    def once() -> tuple[bytes, str]:
+        url = servers.best(left)
+        try:
+            return _get(servers, url, MOST_PLAN_BYTES), url
+        except _RefusedError:
+            if left == [url]:
+                raise
+            left.remove(url)
+            return once()
+        except InputError:
+            servers.note(url, failed=True)
+            raise
+
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(
             lambda error: isinstance(error, InputError) and not isinstance(error, _RefusedError)
@@ -193,8 +216,8 @@ def _get_patiently(servers: Servers, url: str, limits: Limits) -> bytes:
         wait=tenacity.wait_random_exponential(limits.first_wait, max=30),
         reraise=True,
     )
-    content: bytes = attempts(_get, servers, url, MOST_PLAN_BYTES)
-    return content
+    found: tuple[bytes, str] = attempts(once)
+    return found
 
 
 def _get(servers: Servers, url: str, most: int) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 
 from components.download.__main__ import main
 from tests.components.download.conftest import PARTITION, contents
-from tests.components.download.server import status, wrong
+from tests.components.download.server import stalls, status, wrong
 
 
 def run(capsys, *arguments):
@@ -65,11 +65,21 @@ def test_json_lines(server, shards, tmp_path, capsys):
     (missing,) = (e for e in events if e["event"] == "missing")
     assert missing["name"] == "train01.tfrecord"
     assert "answers 404" in missing["reason"]
-    (progress,) = (e for e in events if e["event"] == "progress")
+    *_, progress = (e for e in events if e["event"] == "progress")
     assert (progress["files"], progress["of_files"]) == (4, 5)
     assert progress["bytes"] == sum(map(len, shards.values())) - len(
         shards["train", "train01.tfrecord"]
     )
+
+
+def test_it_says_how_far_it_is_when_no_byte_comes(server, shards, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("components.download.display.JSON_INTERVAL", 0.05)
+    server.faults[f"/{PARTITION}/train/train01.tfrecord"] = [stalls(500, 0.6)]
+    main([server.release(shards), "--destination", str(tmp_path), "--json",
+          "--stall_seconds", "0.4"])  # fmt: skip
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    waiting = [e for e in events if e["event"] == "progress" and e["files"] == 4]
+    assert len({e["bytes"] for e in waiting}) < len(waiting)
 
 
 def test_bytes_that_were_in_vain_do_not_count(server, shards, tmp_path, capsys):

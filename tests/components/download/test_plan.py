@@ -21,7 +21,7 @@ MD5 = "0" * 32
 
 def test_the_official_servers():
     release = parse_source("youtube8m:2/frame", "eu", [])
-    assert release.plan_url("train") == "http://data.yt8m.org/2/download_plans/frame_train.json"
+    assert release.plan_urls("train") == ["http://data.yt8m.org/2/download_plans/frame_train.json"]
     (file,) = release.files("validate", {"validate00.tfrecord": MD5})
     assert file.urls == tuple(
         f"http://{name}.data.yt8m.org/2/frame/validate/validate00.tfrecord"
@@ -34,12 +34,15 @@ def test_release_3_trains_on_release_2():
     release = parse_source("youtube8m:3/frame", "us", [])
     assert release.partition("train") == "2/frame/train"
     assert release.partition("validate") == "3/frame/validate"
-    assert release.plan_url("test") == "http://data.yt8m.org/3/download_plans/frame_test.json"
+    assert release.plan_urls("test") == ["http://data.yt8m.org/3/download_plans/frame_test.json"]
 
 
 def test_any_other_server():
     release = parse_source("https://host:8443/a/b/2/video/", "us", ["http://more/x/"])
-    assert release.plan_url("test") == "https://host:8443/a/b/2/download_plans/video_test.json"
+    assert release.plan_urls("test") == [
+        "https://host:8443/a/b/2/download_plans/video_test.json",
+        "http://more/x/2/download_plans/video_test.json",
+    ]
     (file,) = release.files("test", {"t.tfrecord": MD5})
     assert file.urls == (
         "https://host:8443/a/b/2/video/test/t.tfrecord", "http://more/x/2/video/test/t.tfrecord",
