@@ -47,7 +47,7 @@ def shards(tmp_path_factory):
 
 def fetched(source, folder, **download):
     """The manifest of a run."""
-    values = {"attempts": 4, "connect_seconds": 2.0, "stall_seconds": 0.6, "parallel": 4}
+    values = {"attempts": 4, "connect_seconds": 2.0, "stall_seconds": 10.0, "parallel": 4}
     config = Config().updated({"download": values | download})
     uri, _ = run_download(source, str(folder), config, "", "")
     return read_manifest(uri)
