@@ -106,10 +106,10 @@ def fetch_release(
     return by_split
 
 
-def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> bool:
-    """Fetch the names of the classes; whether they are there."""
+def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> None:
+    """Fetch the names of the classes, unless they are there; a warning where nobody has them."""
     if target.is_file():
-        return True
+        return
     release = parse_source(source, config.mirror, _listed(config.mirrors))
     urls = (
         _VOCABULARY_URLS
@@ -131,9 +131,8 @@ def fetch_vocabulary(source: str, target: Path, config: DownloadConfig) -> bool:
         except InputError as error:
             reasons.append(f"{url}: {str(error).partition(': ')[2]}")
             continue
-        return True
+        return
     say("download", f"warning: no vocabulary, classes have no names ({'; '.join(reasons)})")
-    return False
 
 
 def _planned(

@@ -25,6 +25,7 @@ import urllib3
 
 from components.download.display import Shown
 from components.download.plan import RemoteFile
+from components.download.proofs import md5_of
 from components.download.servers import (
     ANSWER_ERRORS,
     RETRIED,
@@ -38,7 +39,7 @@ from components.download.servers import (
 from trainer.errors import InputError
 from trainer.files import read_json, write_json
 
-CHUNK = 1 << 18
+_CHUNK = 1 << 18
 _LONGEST_WAIT, _LONGEST_ASKED = 60.0, 300.0
 _WRONG_TWICE = 2
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
@@ -230,7 +231,7 @@ class Transfer:
 
     def _copy(self, response: urllib3.BaseHTTPResponse, file: Any, digest: Any) -> None:
         since, held, window = time.monotonic(), 0.0, 0
-        while chunk := response.read1(CHUNK, decode_content=False):
+        while chunk := response.read1(_CHUNK, decode_content=False):
             if self.stop.is_set():
                 raise StoppedError
             rest = memoryview(chunk)
@@ -268,11 +269,8 @@ class Transfer:
 
     def _prove(self, url: str, whole: bool, digest: str) -> None:
         """Give the file its name, if its bytes are the right ones, and on the disk."""
+        digest = digest or md5_of(self._partial)
         with self._partial.open("rb") as file:
-            if not digest:
-                digest = hashlib.file_digest(
-                    file, lambda: hashlib.md5(usedforsecurity=False)
-                ).hexdigest()
             os.fsync(file.fileno())
         if digest != self.file.md5:
             size = self._have()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from components.download.proofs import md5_of
-from trainer import tfrecord, tfrecord_scan
+from trainer import tfrecord_scan
 from trainer.errors import InputError
 from trainer.manifest import Shard, read_manifest
 from trainer.progress import Progress, say
@@ -47,18 +46,17 @@ def _wrong_with(shard: Shard) -> list[str]:
     path = shard.path
     if not path.is_file():
         return [f"{path}: no such file"]
-    found = list(_damages(path))
-    count = tfrecord.index_file(path).checksums.size if not found else shard.records
-    if count != shard.records:
-        found.append(f"{path}: has {count:,} records, the manifest has {shard.records:,}")
-    if shard.md5 and md5_of(path) != shard.md5:
-        found.append(f"{path}: its MD5 is not {shard.md5}")
-    return found
-
-
-def _damages(path: Path) -> Iterator[str]:
+    found, count = [], 0
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         for one in tfrecord_scan.scan_chunks(file, str(path), size):
             if isinstance(one, tfrecord_scan.Damage):
-                yield f"{path}: record {one.record} (at byte {one.offset:,}): {one.reason}"
+                place = f"record {one.record} (at byte {one.offset:,})"
+                found.append(f"{path}: {place}: {one.reason}")
+            else:
+                count += len(one)
+    if not found and count != shard.records:
+        found.append(f"{path}: has {count:,} records, the manifest has {shard.records:,}")
+    if shard.md5 and md5_of(path) != shard.md5:
+        found.append(f"{path}: its MD5 is not {shard.md5}")
+    return found
