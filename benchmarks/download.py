@@ -23,8 +23,10 @@ from pathlib import Path
 
 from benchmarks.synthetic import synthetic_manifest
 from benchmarks.timing import machine, time_in_turn
-from components.download.proofs import Proofs
-from components.download.remote import fetch_release
+from components.download.fetch import fetch
+from components.download.local_store import LocalStore
+from components.download.releases import planned, release_of
+from components.download.servers import Limits, Servers
 from trainer.config import DownloadConfig
 from trainer.tfrecord import index_file
 
@@ -110,7 +112,10 @@ def with_curl(url: str, names: list[str], sums: Path, folder: Path) -> None:
 
 def ours(url: str, folder: Path) -> None:
     config = DownloadConfig(splits="train", parallel=_PARALLEL)
-    fetch_release(f"{url}/2/frame", folder, config, Proofs(folder))
+    source, limits = f"{url}/2/frame", Limits()
+    servers = Servers(_PARALLEL, limits)
+    files = planned(release_of(source, config), config, servers, limits)
+    fetch(source, files, LocalStore(folder), servers, config)
 
 
 _MEASURED = """

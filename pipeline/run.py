@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from kfp import local
 
-from components.download.plan import is_remote
+from components.download.plan import is_release
 from components.download.step import SAMPLE
 from pipeline.console import Console
 from pipeline.parameters import CONFIGS, pipeline_parameters
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             configuration["data_source"] = options.data
         parameters = pipeline_parameters(configuration)
         source = parameters["data_source"]
-        if source != SAMPLE and not is_remote(source) and "://" not in source:
+        if source != SAMPLE and not is_release(source) and "://" not in source:
             parameters["data_source"] = str(Path(source).resolve())
         try:
             run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache)

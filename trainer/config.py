@@ -101,6 +101,11 @@ class DownloadConfig:
     rate_limit: float = parameter(
         0.0, "megabytes a second of all transfers; 0: no limit", minimum=0
     )
+    copy: bool = parameter(
+        False,
+        "copy the shards of a folder to the destination; false: they stay where they are, and are "
+        "read there",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 from trainer.errors import InputError
 from trainer.files import local_path, read_json, write_json
 from trainer.records import Level
+from trainer.segment_labels import parse_segment_labels
 from trainer.vocabulary import Vocabulary, read_vocabulary
 
 MANIFEST = "manifest.json"
@@ -57,8 +58,9 @@ class Manifest:
         num_classes: C.
         shards: in the order of split and name.
         vocabulary: URI of `vocabulary.csv`, or empty.
+        segment_labels: URI of `segment_label_ids.csv`, or empty.
         oracle: URI of predictions that bound what the data allows, or empty.
-        content: digest of the vocabulary and the oracle.
+        content: digest of these files.
     """
 
     source: str
@@ -68,6 +70,7 @@ class Manifest:
     vocabulary: str = ""
     oracle: str = ""
     content: str = ""
+    segment_labels: str = ""
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split.
@@ -99,6 +102,26 @@ class Manifest:
             return Vocabulary.of_indices(self.num_classes)
         return read_vocabulary(local_path(self.vocabulary))
 
+    def read_segment_labels(self) -> tuple[int, ...]:
+        """The classes that segments are rated for, ascending; empty: they are not known.
+
+        Raises:
+            InputError: the file is not there, is none, or names a class that there is not.
+        """
+        if not self.segment_labels:
+            return ()
+        try:
+            content = local_path(self.segment_labels).read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{self.segment_labels}: no such file") from None
+        classes = parse_segment_labels(content, self.segment_labels)
+        if classes[-1] >= self.num_classes:
+            raise InputError(
+                f"{self.segment_labels}: names class {classes[-1]:,}, expected 0 to "
+                f"{self.num_classes - 1:,}"
+            )
+        return classes
+
     def as_dict(self) -> dict[str, Any]:
         return {"version": VERSION, "fingerprint": self.fingerprint} | dataclasses.asdict(self)
 
@@ -114,7 +137,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             is not that of its content.
     """
     file = Path(path) / MANIFEST if Path(path).is_dir() else Path(path)
-    content = read_json(file)
+    return parse_manifest(read_json(file), str(file))
+
+
+def parse_manifest(content: Any, file: str) -> Manifest:
+    """A manifest of its JSON; `file`: its name, for messages. Errors as of `read_manifest`."""
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise InputError(f"{file}: expected a manifest of version {VERSION}")
     stated = content.pop("fingerprint", None)
@@ -138,7 +165,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def digest_of_files(paths: Iterable[Path]) -> str:
     """Digest of the content of small files, in the order given."""
+    return digest_of_contents(path.read_bytes() for path in paths)
+
+
+def digest_of_contents(contents: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:32]

@@ -112,7 +112,7 @@ def scan_chunks(
     read_ahead = 0
     try:
         while offset < end:
-            begins, ends = _sound_in_memory(source.data, source.at, source.at + end - offset)
+            begins, ends = sound_in_memory(source.data, source.at, source.at + end - offset)
             if begins:
                 yield Chunk(name, index, offset, source.data, begins, ends)
                 index += len(begins)
@@ -124,8 +124,7 @@ def scan_chunks(
             try:
                 length = checked_length(name, header, index, offset, size)
             except InputError as error:
-                reason = str(error).removeprefix(f"{name}: ").partition("): ")
-                yield Damage(index, offset, reason[2] or reason[0], whole_rest=True)
+                yield Damage(index, offset, without_place(error, name), whole_rest=True)
                 return
             if length <= _SMALL:
                 read_ahead = _READ_AHEAD
@@ -156,7 +155,7 @@ def scan_chunks(
         yield Damage(index, offset, f"can not be read on: {error.strerror or error}", True)
 
 
-def _sound_in_memory(data: bytes, at: int, end: int) -> tuple[list[int], list[int]]:
+def sound_in_memory(data: bytes, at: int, end: int) -> tuple[list[int], list[int]]:
     """Begins and ends of the payloads from a header at `at` on, up to the first not sound one."""
     begins, ends = [], []
     while at < end:
@@ -171,6 +170,12 @@ def _sound_in_memory(data: bytes, at: int, end: int) -> tuple[list[int], list[in
         begins.append(begin)
         ends.append(stop)
     return begins, ends
+
+
+def without_place(error: InputError, name: str) -> str:
+    """What an error of `trainer.tfrecord` says, but for the file and the record."""
+    reason = str(error).removeprefix(f"{name}: ").partition("): ")
+    return reason[2] or reason[0]
 
 
 class _Buffered:

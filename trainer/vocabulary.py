@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 from pathlib import Path
 
@@ -56,21 +57,27 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
             there twice.
     """
     name = os.fspath(path)
-    if not Path(path).is_file():
-        raise InputError(f"{name}: no such file")
-    with open(path, newline="", encoding="utf-8") as file:
-        try:
-            reader = csv.DictReader(file)
-            missing = [
-                c for c in ("Index", "Name", "Vertical1") if c not in (reader.fieldnames or ())
-            ]
-            if missing:
-                raise InputError(
-                    f"{name}: has no column {missing[0]}, expected {', '.join(COLUMNS)}"
-                )
-            rows = list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: expected a CSV file in UTF-8 ({error})") from None
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{name}: no such file") from None
+    return parse_vocabulary(content, name)
+
+
+def parse_vocabulary(content: bytes, name: str) -> Vocabulary:
+    """A vocabulary of its file's content; `name`: the file's, for messages.
+
+    Raises:
+        InputError: as `read_vocabulary`.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        missing = [c for c in ("Index", "Name", "Vertical1") if c not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{name}: has no column {missing[0]}, expected {', '.join(COLUMNS)}")
+        rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: expected a CSV file in UTF-8 ({error})") from None
     names: list[str | None] = [None] * len(rows)
     verticals: list[tuple[str, ...]] = [()] * len(rows)
     for row in rows:

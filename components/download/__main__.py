@@ -10,7 +10,6 @@ from components.download.step import run_download
 from components.download.verify import verify_manifest
 from trainer.config import Config
 from trainer.errors import reported
-from trainer.files import local_path
 from trainer.flags import FlagParser, add_flags, flag_overrides
 from trainer.progress import say
 
@@ -49,7 +48,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         if options.verify:
             if options.source:
                 parser.error("--verify takes no SOURCE")
-            count = verify_manifest(local_path(options.verify))
+            count = verify_manifest(options.verify)
             say("verify", f"{count:,} shards are as the manifest has them, every record is sound")
             return
         if not options.source or not options.destination:

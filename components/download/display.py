@@ -153,6 +153,22 @@ class Shown:
         self._display.file(self._name, why_missing)
 
 
+class Silent(Shown):
+    """One file of no display."""
+
+    def __init__(self) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+    def sized(self, size: int) -> None:
+        pass
+
+    def finished(self, why_missing: str = "") -> None:
+        pass
+
+
 class _Bars:
     def __init__(self, files: int, expected: int) -> None:
         console = Console()

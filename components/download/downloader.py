@@ -1,26 +1,25 @@
-"""Many files at once into folders: what is missing in the end is said, with the reason."""
+"""Many files at once into a store: what is missing in the end is said, with the reason."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import dataclasses
-import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from components.download.display import Display, Shown
 from components.download.plan import RemoteFile
 from components.download.servers import Limits, Rate, Servers
-from components.download.transfer import FailedError, NoSpaceError, StoppedError, Transfer
+from components.download.sink import FailedError, NoSpaceError, StoppedError
+from components.download.store import Store
+from components.download.transfer import Transfer
 from trainer.errors import InputError
 
-_ASKED_FOR_SIZE = 32
-_SPARE = 64 << 20
-"""Bytes of the disk that a download leaves free."""
+_ASKED_FOR_SIZE = 128
+"""Of more files than that, the sizes of so many, evenly spread, stand for all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +38,13 @@ class Downloader:
     parallel: int
     json_lines: TextIO | None = None
 
-    def fetch(
-        self,
-        files: Sequence[RemoteFile],
-        folder_of: Callable[[RemoteFile], Path],
-        on_done: Callable[[RemoteFile], object],
-    ) -> dict[str, str]:
+    def fetch(self, files: Sequence[RemoteFile], store: Store) -> dict[str, str]:
         """Fetch files that are not there.
 
         Args:
             files: what to fetch.
-            folder_of: where a file goes.
-            on_done: is called with each file that is there and proved, by several threads; what it
-                raises as `InputError` counts the file as missing.
+            store: where they go, and are noted; what it raises as `InputError` on noting one
+                counts that file as missing.
 
         Returns:
             By `SPLIT/NAME`: why a file could not be had. Empty: all are there.
@@ -59,21 +52,20 @@ class Downloader:
         Raises:
             InputError: there is no room.
         """
-        for folder in {folder_of(file) for file in files}:
-            folder.mkdir(parents=True, exist_ok=True)
         if not files:
             return {}
         expected = self._expected_bytes(files)
-        there = sum(_part_bytes(folder_of(file), file) for file in files)
-        check_space(folder_of(files[0]), max(0, expected - there), len(files))
+        store.check_room(files, expected)
         display = Display(len(files), expected, self.json_lines)
-        run = _Run(self, display, folder_of, on_done)
+        run = _Run(self, display, store)
         with display, run.ended_by_signals():
             run.all(files)
         return dict(sorted(run.missing.items()))
 
     def _expected_bytes(self, files: Sequence[RemoteFile]) -> int:
-        """Of all, judged by some of them; 0: no server says."""
+        """Of all; of many by those of some; 0: no server says."""
+        if all(file.bytes is not None for file in files):
+            return sum(file.bytes or 0 for file in files)
         step = max(1, len(files) // _ASKED_FOR_SIZE)
         some = [file.urls for file in files[::step][:_ASKED_FOR_SIZE]]
         with concurrent.futures.ThreadPoolExecutor(self.parallel) as pool:
@@ -81,31 +73,9 @@ class Downloader:
         return len(files) * sum(sizes) // len(sizes) if sizes else 0
 
 
-def _part_bytes(folder: Path, file: RemoteFile) -> int:
-    part = folder / f".{file.name}.part"
-    return part.stat().st_size if part.is_file() else 0
-
-
-def check_space(folder: Path, expected: int, files: int) -> None:
-    """Raise `InputError` if so many bytes do not fit."""
-    free = shutil.disk_usage(folder).free
-    if expected + _SPARE > free:
-        raise InputError(
-            f"{folder}: {files:,} files of about {expected / 1e9:,.2f} GB are to come, "
-            f"{free / 1e9:,.2f} GB are free; nothing was fetched"
-        )
-
-
 class _Run:
-    def __init__(
-        self,
-        downloader: Downloader,
-        display: Display,
-        folder_of: Callable[[RemoteFile], Path],
-        on_done: Callable[[RemoteFile], object],
-    ) -> None:
-        self._downloader, self._display = downloader, display
-        self._folder_of, self._on_done = folder_of, on_done
+    def __init__(self, downloader: Downloader, display: Display, store: Store) -> None:
+        self._downloader, self._display, self._store = downloader, display, store
         # The handler of a signal may come to a lock that its own thread holds.
         self._stop, self._lock = threading.Event(), threading.RLock()
         self._active: set[Transfer] = set()
@@ -131,8 +101,10 @@ class _Run:
             return
         one = self._downloader
         with self._display.transfer(file.name) as shown:
+            sink = self._store.sink(file, self._stop)
+            where = self._store.uri(file.place)
             transfer = Transfer(
-                file, self._folder_of(file), one.servers, one.limits, one.rate, self._stop, shown
+                file, sink, where, one.servers, one.limits, one.rate, self._stop, shown
             )
             with self._lock:
                 self._active.add(transfer)
@@ -147,7 +119,7 @@ class _Run:
                 with self._lock:
                     self._active.discard(transfer)
             try:
-                self._on_done(file)
+                self._store.trust(file, sink)
             except InputError as error:  # right by the plan, and yet no shard
                 self._lost(file, str(error), shown)
                 return
@@ -165,6 +137,7 @@ class _Run:
         with self._lock:
             for transfer in self._active:
                 transfer.abort()
+        self._downloader.servers.abort()
 
     @contextlib.contextmanager
     def ended_by_signals(self) -> Iterator[None]:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 import urllib3
 
 from trainer.errors import InputError
-from trainer.manifest import SPLITS
 from trainer.record_format import FRAME, VIDEO, Level
 
 OFFICIAL = "youtube8m:"
@@ -26,7 +25,6 @@ RELEASES = ("1", "2", "3")
 MOST_PLAN_BYTES = 64 << 20
 """The largest official plan names 3,844 files in 200 kB."""
 
-# What a file may be called: it becomes a name in a folder of ours.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SOURCE = re.compile(r"(?P<base>.*?)/?(?P<release>[^/]*)/(?P<level>[^/]*)/?")
@@ -38,15 +36,23 @@ class RemoteFile:
 
     Attributes:
         split: train, validate or test.
+        folder: where it goes below the destination.
         name: of the file.
-        md5: hex digest of its content.
+        checksum: `md5:` or `crc32c:` and hexadecimal digits; proves its content.
         urls: where it can be had, the one to prefer first.
+        bytes: its size; None: not known before it is asked for.
     """
 
     split: str
+    folder: str
     name: str
-    md5: str
+    checksum: str
     urls: tuple[str, ...]
+    bytes: int | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.folder}/{self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +88,18 @@ class Release:
         """What a plan names, by name."""
         folder = self.partition(split)
         return [
-            RemoteFile(split, name, md5, tuple(f"{base}/{folder}/{name}" for base in self.mirrors))
+            RemoteFile(
+                split,
+                folder,
+                name,
+                f"md5:{md5}",
+                tuple(f"{base}/{folder}/{name}" for base in self.mirrors),
+            )
             for name, md5 in sorted(plan.items())
         ]
 
 
-def is_remote(source: str) -> bool:
+def is_release(source: str) -> bool:
     return source.startswith((OFFICIAL, "http://", "https://"))
 
 
@@ -163,7 +175,7 @@ def parse_plan(content: bytes, url: str) -> dict[str, str]:
     if not isinstance(files, dict) or not files:
         raise InputError(f'{url}: is no plan, expected {{"files": {{NAME: MD5, …}}}}')
     for name, md5 in files.items():
-        if not _NAME.fullmatch(name) or not name.endswith(".tfrecord"):
+        if not is_plain_name(name):
             raise InputError(
                 f"{url}: the plan names {name[:120]!r}, expected a file's plain name, such as "
                 "train00.tfrecord"
@@ -171,6 +183,11 @@ def parse_plan(content: bytes, url: str) -> dict[str, str]:
         if not isinstance(md5, str) or not _MD5.fullmatch(md5.lower()):
             raise InputError(f"{url}: {name} has the MD5 {md5!r}, expected 32 hexadecimal digits")
     return {name: md5.lower() for name, md5 in files.items()}
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a shard may be called so: it becomes a name in a folder of ours."""
+    return bool(_NAME.fullmatch(name)) and name.endswith(".tfrecord")
 
 
 def chosen(
@@ -208,8 +225,8 @@ def check_names(names: Sequence[str], files: Iterable[RemoteFile]) -> None:
     for name in names:
         if name not in known:
             raise InputError(
-                f"download.names holds {name!r}, which no plan of {', '.join(SPLITS)} that was "
-                "asked for has"
+                f"download.names holds {name!r}, which is no shard of the splits that were asked "
+                "for"
             )
 
 

@@ -1,15 +1,31 @@
-"""HTTP to several servers: how long to wait for them, how much to read, which of them to ask."""
+"""HTTP to several servers: how long to wait for them, how much to read, which of them to ask.
+
+Files and buckets are asked as if they were servers, too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import email.utils
 import http.client
+import os
+import socket
 import threading
 import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import urllib3
 
+from components.download.cloud_storage import SCHEME as BUCKET
+from components.download.cloud_storage import CloudStorage
+from trainer.errors import InputError
+
+FILE = "file://"
+"""How the address of a local file starts; its path follows as it is."""
 _FORGOTTEN_SECONDS = 60.0
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 """Answers that may be others the next time."""
@@ -59,10 +75,31 @@ class Rate:
         return seconds
 
 
-class Servers:
-    """HTTP to any number of servers; which of them have failed most lately."""
+class Response(Protocol):
+    """What of `urllib3.HTTPResponse` a transfer uses."""
 
-    def __init__(self, parallel: int, limits: Limits) -> None:
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    def read1(self, amt: int, decode_content: bool) -> bytes: ...
+    def shutdown(self) -> None: ...
+    def close(self) -> None: ...
+    def release_conn(self) -> None: ...
+
+
+class Servers:
+    """HTTP to any number of servers; which of them have failed most lately.
+
+    Args:
+        parallel: requests at once to a server.
+        limits: of a request.
+        storage: what `gs://` addresses are asked of.
+    """
+
+    def __init__(self, parallel: int, limits: Limits, storage: CloudStorage | None = None) -> None:
         timeout = urllib3.Timeout(connect=limits.connect_seconds, read=limits.stall_seconds)
         # Attempts are counted here, where it is known what they brought.
         redirects = urllib3.Retry(
@@ -72,19 +109,50 @@ class Servers:
         self._pool = urllib3.PoolManager(
             maxsize=parallel, timeout=timeout, retries=redirects, headers=headers
         )
+        self._live: list[weakref.ref[_Heard]] = []
+        self._pool.pool_classes_by_scheme = _pools(self._live)
         self._headers = headers
+        self._storage = storage
         self._lock = threading.Lock()
         self._failures: dict[str, tuple[float, float]] = {}  # how many, when
 
-    def open(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """A response whose body is to be read.
+    def open(self, url: str, headers: dict[str, str]) -> Response:
+        """A response whose body is to be read, of `http(s)://`, `gs://` or `file://`.
+
+        Raises:
+            urllib3.exceptions.HTTPError: no answer.
+            InputError: Cloud Storage lets nobody in, or a file is not there.
+        """
+        if url.startswith(FILE):
+            return _FileResponse(Path(url.removeprefix(FILE)), headers.get("Range", ""))
+        if url.startswith(BUCKET) and self._storage:
+            url, more = self._storage.link(url)
+            headers = headers | more
+        response: Response = self._pool.request(  # type: ignore[assignment]
+            "GET", url, headers={**self._headers, **headers}, preload_content=False
+        )
+        return response
+
+    def put(self, url: str, body: bytes | memoryview, span: str) -> urllib3.BaseHTTPResponse:
+        """The answer to bytes of a resumable upload; `span`: which of them, `bytes 0-9/10`.
 
         Raises:
             urllib3.exceptions.HTTPError: no answer.
         """
-        return self._pool.request(
-            "GET", url, headers={**self._headers, **headers}, preload_content=False
-        )
+        headers = {**self._headers, "Content-Range": span, "Content-Length": str(len(body))}
+        # 308 is no redirect here.
+        return self._pool.request("PUT", url, body=bytes(body), headers=headers, redirect=False)
+
+    def delete(self, url: str) -> None:
+        """End a resumable upload; it ends by itself if nobody hears of this."""
+        with contextlib.suppress(*ANSWER_ERRORS):
+            self._pool.request("DELETE", url, headers=self._headers, redirect=False)
+
+    def abort(self) -> None:
+        """End every request that waits for an answer, in whatever thread."""
+        for one in self._live.copy():
+            if connection := one():
+                connection.abort()
 
     def size(self, urls: tuple[str, ...]) -> int | None:
         """Bytes of a file, if one of the servers says so."""
@@ -117,8 +185,70 @@ class Servers:
         return float(score * 0.5**halvings)
 
 
+class _Heard(urllib3.connection.HTTPConnection):
+    """A connection that another thread can end while it waits."""
+
+    def abort(self) -> None:
+        # It may have ended by itself in the meantime.
+        with contextlib.suppress(OSError, AttributeError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _HeardSecurely(urllib3.connection.HTTPSConnection, _Heard):
+    pass
+
+
+def _pools(live: list[weakref.ref[_Heard]]) -> dict[str, Any]:
+    """Classes of connection pools whose connections are noted."""
+
+    def noted(kind: type[_Heard]) -> Any:
+        def made(*args: Any, **kwargs: Any) -> _Heard:
+            connection = kind(*args, **kwargs)
+            live.append(weakref.ref(connection))
+            return connection
+
+        return staticmethod(made)
+
+    return {
+        "http": type("Plain", (urllib3.HTTPConnectionPool,), {"ConnectionCls": noted(_Heard)}),
+        "https": type(
+            "Secure", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": noted(_HeardSecurely)}
+        ),
+    }
+
+
+class _FileResponse:
+    """A file as a server would send it."""
+
+    reason = None
+
+    def __init__(self, path: Path, asked: str) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        size = os.fstat(self._file.fileno()).st_size
+        start = min(size, int(asked.removeprefix("bytes=").rstrip("-") or 0))
+        self.status = 206 if start else 200
+        self.headers = {"Content-Length": str(size - start)}
+        if start:
+            self.headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+            self._file.seek(start)
+
+    def read1(self, amt: int, decode_content: bool) -> bytes:  # noqa: ARG002
+        return self._file.read(amt)
+
+    def shutdown(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+    release_conn = close
+
+
 def _host(url: str) -> str:
-    return urllib3.util.parse_url(url).netloc or url
+    return url if url.startswith(FILE) else urllib3.util.parse_url(url).netloc or url
 
 
 def number_in(text: str) -> int | None:

@@ -6,26 +6,47 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from components.download import sample
-from components.download.plan import is_remote
-from components.download.proofs import Proofs, md5_of
-from components.download.remote import fetch_release, fetch_vocabulary
-from trainer import record_format, records
-from trainer.config import Config
+from components.download import folders, sample
+from components.download.bucket_store import BucketStore
+from components.download.cloud_storage import SCHEME, CloudStorage
+from components.download.extras import ORACLE, SEGMENT_LABELS, VOCABULARY, Extra, digest
+from components.download.fetch import fetch
+from components.download.local_store import LocalStore, md5_of
+from components.download.plan import RemoteFile, is_release
+from components.download.proofs import Proof
+from components.download.releases import planned, release_extras, release_of
+from components.download.servers import Limits, Servers
+from components.download.store import Store
+from trainer import files, record_format, records
+from trainer.config import Config, DownloadConfig
 from trainer.errors import InputError
-from trainer.files import atomic_directory, local_path, locked, read_json, write_json
-from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard, digest_of_files
-from trainer.progress import Progress, say
-from trainer.records import Level
+from trainer.files import atomic_directory, local_path, read_json, write_json
+from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard
+from trainer.progress import say
+from trainer.segment_labels import parse_segment_labels
 from trainer.source_digest import source_digest
-from trainer.vocabulary import read_vocabulary
 
 SAMPLE = "sample"
-SUFFIX = ".tfrecord"
-VOCABULARY, ORACLE = "vocabulary.csv", "oracle.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What a source turned out to be.
+
+    Attributes:
+        where: for messages.
+        shards: split, URI and proof of each, in the order of split and name.
+        extras: small files by name.
+    """
+
+    where: str
+    shards: list[tuple[str, str, Proof]]
+    extras: Mapping[str, Extra]
 
 
 def run_download(
@@ -40,10 +61,11 @@ def run_download(
 
     Args:
         source: `sample`; `youtube8m:RELEASE/LEVEL`, the official servers, or an address of others
-            that serve the same; or a folder (a path, or `gs://` where /gcs is mounted) with the
-            splits as folders `train/`, `validate/`, `test/`, or as prefixes of the files' names.
-        destination: folder that outlives the run, for what is made and for what was verified;
-            empty: all goes into the artifact.
+            that serve the same; or a folder (a path or `gs://bucket/prefix`) with the splits as
+            folders `train/`, `validate/`, `test/`, or as prefixes of the files' names. A folder is
+            referenced where this machine can read it, unless `download.copy` says otherwise.
+        destination: folder or `gs://bucket/prefix` that outlives the run, for what is fetched or
+            made and for what was verified; empty: all goes into the artifact.
         config: `data`, `download` and `sample` are used.
         artifact, artifact_uri: folder of this run's artifact, and its URI.
         json_lines: where to report transfers as JSON.
@@ -53,26 +75,25 @@ def run_download(
         destination the URI follows from the data alone, so that whatever ran on it is found again.
 
     Raises:
-        InputError: no such source, no shards, or a damaged one.
+        InputError: no such source, no shards, a damaged one, or shards that could not be had.
     """
-    root = local_path(destination) if destination else Path(artifact)
+    fetching = config.download
+    limits = Limits(fetching.attempts, fetching.connect_seconds, fetching.stall_seconds)
+    storage = CloudStorage()
+    servers = Servers(fetching.parallel, limits, storage)
+    store: Store
+    if destination.startswith(SCHEME):
+        store = BucketStore(destination, storage, servers, limits)
+    else:
+        store = LocalStore(local_path(destination or artifact))
     # Two runs with one destination take turns, so that neither reads what the other writes.
-    with locked(root, lambda: say("download", f"waits for another run that prepares {root}")):
-        proofs = Proofs(root)
-        if is_remote(source):
-            files = fetch_release(source, root.resolve(), config.download, proofs, json_lines)
-            folder = root.resolve()
-            fetch_vocabulary(source, folder / VOCABULARY, config.download)
-        else:
-            made = source == SAMPLE
-            folder = _sample_folder(config, root) if made else local_path(source).resolve()
-            files = _find_shards(folder)
-        manifest = _manifest(source, folder, files, config, proofs)
-        if destination:
-            uri = f"{destination.rstrip('/')}/manifests/{manifest.fingerprint}"
-        else:
-            uri = artifact_uri
-        manifest.write((local_path(uri) if destination else Path(artifact)) / MANIFEST)
+    with store.locked():
+        data = _Source(source, config, store, storage, servers, json_lines).data()
+        manifest = _manifest(source, data, config)
+        content = (json.dumps(manifest.as_dict(), indent=2, allow_nan=False) + "\n").encode()
+        folder = f"manifests/{manifest.fingerprint}"
+        store.write(f"{folder}/{MANIFEST}" if destination else MANIFEST, content)
+    uri = f"{destination.rstrip('/')}/{folder}" if destination else artifact_uri
     counts = ", ".join(
         f"{manifest.records(split):,} {split}" for split in SPLITS if manifest.records(split)
     )
@@ -83,6 +104,78 @@ def run_download(
         f"{manifest.num_classes:,} classes, {size / 1e6:,.1f} MB",
     )
     return uri, manifest.fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A source, and the store that what comes of it goes to."""
+
+    source: str
+    config: Config
+    store: Store
+    storage: CloudStorage
+    servers: Servers
+    json_lines: TextIO | None
+
+    def data(self) -> _Data:
+        if is_release(self.source):
+            return self._of_release()
+        if self.source == SAMPLE:
+            return self._of_sample()
+        # A bucket that is mounted is a folder.
+        if self.source.startswith(SCHEME) and not files.BUCKETS.is_dir():
+            return self._of_bucket()
+        folder = local_path(self.source).resolve()
+        return self._copied(folder) if self.config.download.copy else self._referenced(folder)
+
+    def _of_release(self) -> _Data:
+        config, servers = self.config.download, self.servers
+        limits = Limits(config.attempts, config.connect_seconds, config.stall_seconds)
+        release = release_of(self.source, config)
+        shards = planned(release, config, servers, limits)
+        return self._fetched(shards, lambda: release_extras(release, self.store, config, servers))
+
+    def _of_bucket(self) -> _Data:
+        root = self.source.rstrip("/")
+        place = folders.place_of(root)
+        shards = folders.copies_of_prefix(root, place, self.storage, self.config.download)
+        extras = folders.extras_of_prefix(root, self.storage)
+        return self._fetched(shards, lambda: folders.kept(extras, place, self.store))
+
+    def _of_sample(self) -> _Data:
+        if isinstance(self.store, LocalStore):
+            return self._referenced(_sample_folder(self.config, Path(self.store.uri(""))))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = _sample_folder(self.config, Path(scratch))
+            passing = LocalStore(Path(scratch)).proofs
+            shards = folders.copies_of_folder(folder, folder.name, passing, DownloadConfig())
+            extras = folders.extras_beside(folder)
+            return self._fetched(shards, lambda: folders.kept(extras, folder.name, self.store))
+
+    def _copied(self, folder: Path) -> _Data:
+        place = folders.place_of(str(folder))
+        config, proofs = self.config.download, self.store.proofs
+        shards = folders.copies_of_folder(folder, place, proofs, config)
+        extras = folders.extras_beside(folder)
+        return self._fetched(shards, lambda: folders.kept(extras, place, self.store))
+
+    def _referenced(self, folder: Path) -> _Data:
+        by_split = folders.shards_in(folder)
+        known = folders.proved(by_split, self.store.proofs)
+        shards = [
+            (split, str(path), known[path]) for split, paths in by_split.items() for path in paths
+        ]
+        return _Data(str(folder), shards, folders.extras_beside(folder))
+
+    def _fetched(self, files: list[RemoteFile], extras: Callable[[], dict[str, Extra]]) -> _Data:
+        fetch(self.source, files, self.store, self.servers, self.config.download, self.json_lines)
+        try:
+            shards = [
+                (file.split, self.store.uri(file.place), self.store.proof(file)) for file in files
+            ]
+        finally:
+            self.store.proofs.write()
+        return _Data(self.source, shards, extras())
 
 
 def _sample_folder(config: Config, root: Path) -> Path:
@@ -113,78 +206,51 @@ def _sample_folder(config: Config, root: Path) -> Path:
     return folder
 
 
-def _manifest(
-    source: str, folder: Path, files: dict[str, list[Path]], config: Config, proofs: Proofs
-) -> Manifest:
-    shards: list[Shard] = []
-    levels: dict[Level, Path] = {}
-    progress = Progress("download", sum(len(paths) for paths in files.values()), "shards")
-    try:
-        for split, paths in files.items():
-            for path in paths:
-                proof = proofs.prove(path)
-                levels.setdefault(proof.level, path)
-                shards.append(Shard(split, str(path), proof.bytes, proof.md5, proof.records))
-                progress.advance(note=path.name)
-    finally:
-        proofs.write()  # what was proved stays proved, whatever ends this loop
+def _manifest(source: str, data: _Data, config: Config) -> Manifest:
+    levels = {proof.level: uri.rpartition("/")[2] for _, uri, proof in reversed(data.shards)}
     if len(levels) > 1:
         raise InputError(
-            f"{folder}: holds frame-level shards ({levels['frame'].name}) and video-level ones "
-            f"({levels['video'].name}), expected one level"
+            f"{data.where}: holds frame-level shards ({levels['frame']}) and video-level ones "
+            f"({levels['video']}), expected one level"
         )
-    vocabulary = _beside(folder, VOCABULARY)
     num_classes = config.data.num_classes
-    if not vocabulary:
-        say("download", f"warning: no {VOCABULARY} in {folder} or above it: classes have no names")
-    else:
-        named = read_vocabulary(vocabulary).num_classes
+    vocabulary = data.extras.get(VOCABULARY)
+    if vocabulary:
+        named = vocabulary.vocabulary().num_classes
         if num_classes and num_classes != named:
             say(
                 "download",
-                f"warning: {vocabulary} names {named:,} classes, data.num_classes is "
+                f"warning: {vocabulary.uri} names {named:,} classes, data.num_classes is "
                 f"{num_classes:,}: it is not used, classes have no names",
             )
             vocabulary = None
         num_classes = num_classes or named
+    elif not is_release(source):
+        say(
+            "download",
+            f"warning: no {VOCABULARY} in {data.where} or above it: classes have no names",
+        )
+    num_classes = num_classes or records.NUM_CLASSES
+    rated = data.extras.get(SEGMENT_LABELS)
+    if rated and (last := parse_segment_labels(rated.content, rated.uri)[-1]) >= num_classes:
+        say(
+            "download",
+            f"warning: {rated.uri} names class {last:,} of {num_classes:,} classes: it is not used",
+        )
+        rated = None
     # Only of the sample is it known what its labels were drawn from.
-    oracle = folder / ORACLE if source == SAMPLE else None
-    extras = [path for path in (vocabulary, oracle) if path]
+    oracle = data.extras.get(ORACLE) if source == SAMPLE else None
+    used = [extra for extra in (vocabulary, oracle, rated) if extra]
     return Manifest(
         source=source,
         level=next(iter(levels)),
-        num_classes=num_classes or records.NUM_CLASSES,
-        shards=tuple(shards),
-        vocabulary=str(vocabulary or ""),
-        oracle=str(oracle or ""),
-        content=digest_of_files(extras),
+        num_classes=num_classes,
+        shards=tuple(
+            Shard(split, uri, proof.bytes, proof.md5, proof.records)
+            for split, uri, proof in data.shards
+        ),
+        vocabulary=vocabulary.uri if vocabulary else "",
+        oracle=oracle.uri if oracle else "",
+        content=digest(used),
+        segment_labels=rated.uri if rated else "",
     )
-
-
-def _find_shards(folder: Path) -> dict[str, list[Path]]:
-    """Shards by split, sorted by name.
-
-    Raises:
-        InputError: no such folder, or train or validate has no shards.
-    """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{folder}: {what}; expected `{SAMPLE}` or a folder of shards")
-    found = {}
-    for split in SPLITS:
-        if (folder / split).is_dir():
-            paths = sorted((folder / split).glob(f"*{SUFFIX}"))
-        else:
-            paths = sorted(folder.glob(f"{split}*{SUFFIX}"))
-        if not paths and split != "test":
-            raise InputError(
-                f"{folder}: no shards of {split}, expected {split}/*{SUFFIX} or {split}*{SUFFIX}"
-            )
-        if paths:
-            found[split] = paths
-    return found
-
-
-def _beside(folder: Path, name: str) -> Path | None:
-    """The file in the folder, or in the one above (the data set's root)."""
-    return next((p for p in (folder / name, folder.parent / name) if p.is_file()), None)

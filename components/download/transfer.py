@@ -1,7 +1,6 @@
-"""One file over HTTP: continued where it stopped, proved by its MD5, named only then.
+"""One file over HTTP into a sink: continued where it stopped, whatever a server does.
 
-Until it is proved, a file is `.NAME.part`, and beside it `.NAME.part.json` says what it is part of:
-the address and the validator with which a server confirms that its object is still the same
+A server confirms by a validator that its object is still the one that a part is of
 (https://www.rfc-editor.org/rfc/rfc9110#name-if-range).
 """
 
@@ -10,52 +9,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
-import os
 import random
 import re
-import shutil
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 import tenacity
-import urllib3
 
 from components.download.display import Shown
 from components.download.plan import RemoteFile
-from components.download.proofs import md5_of
 from components.download.servers import (
     ANSWER_ERRORS,
     RETRIED,
     Limits,
     Rate,
+    Response,
     Servers,
     in_words,
     number_in,
     seconds_asked,
 )
+from components.download.sink import (
+    FailedError,
+    LostError,
+    NoSpaceError,
+    Sink,
+    StoppedError,
+    WrongBytesError,
+)
 from trainer.errors import InputError
-from trainer.files import read_json, write_json
 
 _CHUNK = 1 << 18
 _LONGEST_WAIT, _LONGEST_ASKED = 60.0, 300.0
 _WRONG_TWICE = 2
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
 _LEAST_GAIN = 1 << 16
-
-
-class FailedError(Exception):
-    """A file can not be had; the message says why."""
-
-
-class NoSpaceError(Exception):
-    """The disk is full: nothing else can be had either."""
-
-
-class StoppedError(Exception):
-    """The run is to end."""
 
 
 class _MirrorError(Exception):
@@ -72,18 +60,20 @@ class _TransientError(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Transfer:
-    """A file on its way into a folder.
+    """A file on its way.
 
     Attributes:
         file: what to fetch.
-        folder: where it goes.
+        sink: where it goes.
+        where: the same, for messages.
         servers, limits, rate: of all transfers.
         stop: set when the run is to end.
-        shown: is told of the bytes that are on the disk, and of the file's size.
+        shown: is told of the bytes that are there, and of the file's size.
     """
 
     file: RemoteFile
-    folder: Path
+    sink: Sink
+    where: str
     servers: Servers
     limits: Limits
     rate: Rate
@@ -91,19 +81,12 @@ class Transfer:
     shown: Shown
 
     def __post_init__(self) -> None:
-        self._target = self.folder / self.file.name
-        self._partial = self.folder / f".{self.file.name}.part"
-        self._note = self.folder / f".{self.file.name}.part.json"
         self._urls = list(self.file.urls)
         self._refused: list[str] = []
         self._wrong: dict[str, int] = {}
-        if self._noted().get("md5") != self.file.md5:  # of another plan, or nobody knows of what
-            self._partial.unlink(missing_ok=True)
         self._size: int | None = None
-        self._best = self._have()
-        self._in_vain = 0
-        self._counted = 0
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._best = self._in_vain = self._counted = 0
+        self._response: Response | None = None
 
     def run(self) -> None:
         """Fetch the file.
@@ -130,6 +113,10 @@ class Transfer:
             reraise=True,
         )
         try:
+            # Of another plan, or nobody knows of what.
+            if self.sink.note().get("checksum") != self.file.checksum:
+                self.sink.discard()
+            self._best = self.sink.have()
             attempts(self._attempt)
         except _TransientError as error:
             raise FailedError(
@@ -137,8 +124,8 @@ class Transfer:
             ) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpaceError(f"{self.folder}: {error.strerror}") from None
-            raise InputError(f"{self._target}: can not be written: {error.strerror}") from None
+                raise NoSpaceError(f"{self.where}: {error.strerror}") from None
+            raise InputError(f"{self.where}: can not be written: {error.strerror}") from None
 
     def abort(self) -> None:
         """End a read that waits, of another thread; after `stop` was set."""
@@ -146,7 +133,7 @@ class Transfer:
         if response is not None:
             # It may have ended by itself in the meantime.
             with contextlib.suppress(Exception):
-                response.shutdown()  # type: ignore[attr-defined]
+                response.shutdown()
 
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds):
@@ -159,6 +146,8 @@ class Transfer:
             url = self.servers.best(self._urls)
             try:
                 self._fetch(url)
+            except InputError:
+                raise
             except _MirrorError as error:
                 self._urls.remove(url)
                 self._refused.append(f"{url}: {error}")
@@ -168,8 +157,9 @@ class Transfer:
                     raise StoppedError from None
                 if not isinstance(error, _TransientError) or error.blames:
                     self.servers.note(url, failed=True)
-                gained = self._have() - self._best
-                self._best = max(self._best, self._have())
+                have = self.sink.have()
+                gained = have - self._best
+                self._best = max(self._best, have)
                 # Not by any byte, or a server could keep this going for ever.
                 least = min(_LEAST_GAIN, (self._size or 0) // 100)
                 self._in_vain = 1 if gained > least else self._in_vain + 1
@@ -180,64 +170,61 @@ class Transfer:
         raise FailedError("; ".join(self._refused))
 
     def _fetch(self, url: str) -> None:
-        have = self._have()
+        have = self.sink.have()
         headers = {}
         if have:
             headers["Range"] = f"bytes={have}-"
-            validator = self._validator(url)
-            if validator:
-                headers["If-Range"] = validator
+            note = self.sink.note()
+            if note.get("url") == url and note.get("validator"):
+                headers["If-Range"] = str(note["validator"])
         response = self._response = self.servers.open(url, headers)
         try:
             if self.stop.is_set():
                 raise StoppedError
             if response.status == 416 and have:  # there is no more of it
                 response.close()
-                whole, digest = False, ""
+                whole = False
             else:
-                whole, digest = self._receive(url, response, have)
+                whole = self._receive(url, response, have)
+        except LostError as error:
+            response.close()
+            self._discard()
+            raise _TransientError(str(error), blames=False) from None
         except BaseException:
             response.close()  # what is left of the body is not wanted
             raise
         response.release_conn()
-        self._prove(url, whole, digest)
+        self._prove(url, whole)
 
-    def _receive(self, url: str, response: urllib3.BaseHTTPResponse, have: int) -> tuple[bool, str]:
-        """Write the body; whether all of the file came at once, and its MD5."""
+    def _receive(self, url: str, response: Response, have: int) -> bool:
+        """Write the body; whether all of the file came at once."""
         start, size = self._place(response, have)
         self._size = size
         self._count(start)
         if size is not None:
             self.shown.sized(size)
-            free = shutil.disk_usage(self.folder).free
-            if size - start > free:
-                raise OSError(errno.ENOSPC, f"{size - start:,} bytes to come, {free:,} free")
+            self.sink.expect(size - start)
         if not start:
-            self._partial.unlink(missing_ok=True)
             strong = response.headers.get("ETag", "")
             validator = response.headers.get("Last-Modified", "")
             if strong and not strong.startswith("W/"):
                 validator = strong
-            write_json(self._note, {"url": url, "validator": validator, "md5": self.file.md5})
-        digest = hashlib.md5(usedforsecurity=False)
-        with self._partial.open("r+b" if start else "wb", buffering=0) as file:
-            while start and (known := file.read(1 << 20)):
-                digest.update(known)
-            self._copy(response, file, digest)
-            received = file.tell()
+            self.sink.begin({"url": url, "validator": validator, "checksum": self.file.checksum})
+        with self.sink.opened():
+            self._copy(response)
+        received = self.sink.have()
         if size is not None and received < size:
             raise _TransientError(f"ended after {received:,} of {size:,} bytes")
-        return not start and size is not None, digest.hexdigest()
+        return not start and size is not None
 
-    def _copy(self, response: urllib3.BaseHTTPResponse, file: Any, digest: Any) -> None:
+    def _copy(self, response: Response) -> None:
         since, held, window = time.monotonic(), 0.0, 0
         while chunk := response.read1(_CHUNK, decode_content=False):
             if self.stop.is_set():
                 raise StoppedError
-            rest = memoryview(chunk)
-            while rest:  # a nearly full disk may take less than all
-                rest = rest[file.write(rest) :]
-            digest.update(chunk)
+            before = time.monotonic()
+            self.sink.write(chunk)
+            held += time.monotonic() - before  # a slow place to write to is not the server's doing
             self._count(self._counted + len(chunk))
             window += len(chunk)
             held += self.rate.wait(len(chunk), self.stop)
@@ -247,7 +234,7 @@ class Transfer:
                     raise _TransientError(f"sends {window / seconds:,.0f} bytes/s")
                 since, held, window = time.monotonic(), 0.0, 0
 
-    def _place(self, response: urllib3.BaseHTTPResponse, have: int) -> tuple[int, int | None]:
+    def _place(self, response: Response, have: int) -> tuple[int, int | None]:
         """Where the body starts in the file, and the file's size if it is stated."""
         status = response.status
         if status in RETRIED:
@@ -267,43 +254,24 @@ class Transfer:
             raise _TransientError(f"sends the range {stated!r}, expected it from byte {have:,}")
         return have, int(found[3]) if found[3] != "*" else int(found[2]) + 1
 
-    def _prove(self, url: str, whole: bool, digest: str) -> None:
-        """Give the file its name, if its bytes are the right ones, and on the disk."""
-        digest = digest or md5_of(self._partial)
-        with self._partial.open("rb") as file:
-            os.fsync(file.fileno())
-        if digest != self.file.md5:
-            size = self._have()
+    def _prove(self, url: str, whole: bool) -> None:
+        """Give the file its name, if its bytes are the right ones."""
+        try:
+            self.sink.seal()
+        except LostError as error:
             self._discard()
-            said = f"sends {size:,} bytes with the MD5 {digest}, expected {self.file.md5}"
+            raise _TransientError(str(error), blames=False) from None
+        except WrongBytesError as error:
+            self._discard()
+            said = f"sends {error}"
             # Parts of several answers say nothing against the last one's server.
             self._wrong[url] = self._wrong.get(url, 0) + whole
             if self._wrong[url] >= _WRONG_TWICE:
-                raise _MirrorError(f"{said}, twice")
-            raise _TransientError(said, blames=whole)
-        self._partial.replace(self._target)
-        self._note.unlink(missing_ok=True)
-
-    def _validator(self, url: str) -> str:
-        note = self._noted()
-        return str(note.get("validator", "")) if note.get("url") == url else ""
-
-    def _noted(self) -> dict[str, Any]:
-        try:
-            note = read_json(self._note)
-        except InputError:
-            return {}
-        return note if isinstance(note, dict) else {}
-
-    def _have(self) -> int:
-        try:
-            return self._partial.stat().st_size
-        except FileNotFoundError:
-            return 0
+                raise _MirrorError(f"{said}, twice") from None
+            raise _TransientError(said, blames=whole) from None
 
     def _discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self.sink.discard()
         self._best = 0
         self._count(0)
 

@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from components.download import remote
+from components.download import fetch as fetching
+from components.download import releases, step
 from components.download.servers import Limits
 from components.download.step import run_download
 from tests.components.download.server import FaultServer
@@ -28,7 +29,8 @@ def server():
 @pytest.fixture
 def quick(monkeypatch):
     """Attempts follow each other at once."""
-    monkeypatch.setattr(remote, "Limits", functools.partial(Limits, first_wait=0.01))
+    for module in (step, releases, fetching):
+        monkeypatch.setattr(module, "Limits", functools.partial(Limits, first_wait=0.01))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from components.download import downloader, transfer
+from components.download import local_store, transfer
 from tests.components.download.conftest import PARTITION, assert_whole, contents, fetched
 from tests.components.download.server import (
     FaultServer,
@@ -281,7 +281,7 @@ def test_a_server_that_is_not_there(tmp_path):
 def test_no_room_is_said_before_the_first_byte(server, shards, tmp_path, monkeypatch):
     source = server.release(shards)
     usage = dataclasses.make_dataclass("Usage", ["free"])
-    monkeypatch.setattr(downloader.shutil, "disk_usage", lambda _: usage(5000))
+    monkeypatch.setattr(local_store.shutil, "disk_usage", lambda _: usage(5000))
     with pytest.raises(InputError, match=r"5 files of about 0.00 GB are to come.*nothing was fet"):
         fetched(source, tmp_path)
     assert not server.got(PATH)
@@ -336,7 +336,7 @@ def small_disk(tmp_path):
 
 
 def test_a_real_disk_that_is_full(small_disk, server, shards, monkeypatch):
-    monkeypatch.setattr(downloader, "_SPARE", -(1 << 20))
+    monkeypatch.setattr(local_store, "_SPARE", -(1 << 20))
     source = server.release(shards)
     with pytest.raises(InputError, match=r"No space left on device|bytes to come"):
         fetched(source, small_disk)

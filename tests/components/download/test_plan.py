@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from components.download.plan import (
     MOST_PLAN_BYTES,
     chosen,
-    is_remote,
+    is_release,
     parse_plan,
     parse_source,
 )
@@ -55,13 +55,13 @@ def test_any_other_server():
      "http://host", "http://host/2", "youtube8m:3/video", "youtube8m:"],
 )  # fmt: skip
 def test_sources_that_are_none(source):
-    assert is_remote(source)
+    assert is_release(source)
     with pytest.raises(InputError, match=r"expected youtube8m:RELEASE/LEVEL or http"):
         parse_source(source, "us", [])
 
 
 def test_paths_are_no_servers():
-    assert not any(map(is_remote, ("sample", "/a/2/frame", "gs://b/2/frame", "youtube8m/2/frame")))
+    assert not any(map(is_release, ("sample", "/a/2/frame", "gs://b/2/frame", "youtube8m/2/frame")))
     for odd in ("host/x", "http://[::1", "ftp://host/x", "http://"):
         with pytest.raises(InputError, match=r"download.mirrors holds '.*', expected http"):
             parse_source("youtube8m:2/frame", "us", [odd])
