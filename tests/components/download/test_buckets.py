@@ -15,6 +15,7 @@ from components.download.cloud_storage import CloudStorage
 from components.download.servers import Servers
 from components.download.step import run_download
 from tests.components.download.conftest import PARTITION, fetched
+from tests.components.download.server import truncated, wrong
 from trainer.config import Config
 from trainer.errors import InputError
 from trainer.manifest import parse_manifest
@@ -46,8 +47,8 @@ def in_bucket(bucket, prefix):
     }
 
 
-def streamed(source, destination="gs://data/out"):
-    config = Config().updated({"download": {"attempts": 4, "stall_seconds": 10.0}})
+def streamed(source, destination="gs://data/out", attempts=4):
+    config = Config().updated({"download": {"attempts": attempts, "stall_seconds": 10.0}})
     uri, _ = run_download(source, destination, config, "", "")
     content = CloudStorage().read(f"{uri}/manifest.json")
     return parse_manifest(json.loads(content), uri)
@@ -107,3 +108,38 @@ def test_copies_of_a_folder(shards, tmp_path):
     manifest = fetched(str(tmp_path / "in"), tmp_path / "out", copy=True)
     assert all(shard.path.is_relative_to(tmp_path / "out") for shard in manifest.shards)
     assert {(s.split, s.path.name): s.path.read_bytes() for s in manifest.shards} == shards
+
+
+def test_wrong_bytes_never_have_a_name_in_the_bucket(bucket, server, shards):
+    source = server.release(shards)
+    path = f"/{PARTITION}/train/train01.tfrecord"
+    server.faults[path] = [wrong]
+    streamed(source, "gs://data/a")
+    assert in_bucket(bucket, "a/") == shards
+    server.faults[path] = wrong
+    with pytest.raises(InputError, match="1 of 5 shards are missing"):
+        streamed(source, "gs://data/b")
+    others = {key: content for key, content in shards.items() if key[1] != "train01.tfrecord"}
+    assert in_bucket(bucket, "b/") == others
+    missing = json.loads(CloudStorage().read("gs://data/b/missing.json"))
+    assert list(missing) == ["train/train01.tfrecord"]
+
+
+def test_another_process_goes_on_with_an_upload(bucket, server, shards, monkeypatch):
+    """The run ends when a part is in the bucket; the next one asks for the rest alone."""
+    monkeypatch.setattr(upload, "CHUNK", 1 << 18)
+    monkeypatch.setattr(upload, "NOTED_BYTES", 1 << 18)
+    large = dict(shards)
+    large["train", "train00.tfrecord"] = shards["train", "train00.tfrecord"] * 80
+    source = server.release(large)
+    path = f"/{PARTITION}/train/train00.tfrecord"
+    server.faults[path] = truncated(700_000, server.etag(path, large["train", "train00.tfrecord"]))
+    with pytest.raises(InputError, match="1 of 5 shards are missing"):
+        streamed(source, attempts=1)
+    assert ("train", "train00.tfrecord") not in in_bucket(bucket, f"out/{PARTITION}")
+    server.faults.clear()
+    server.requests.clear()
+    streamed(source)
+    assert in_bucket(bucket, f"out/{PARTITION}") == large
+    assert server.got(path) == ["bytes=524288-"]
+    assert not [blob for blob in bucket.client.list_blobs("data", prefix="out/.uploads")]
