@@ -142,4 +142,4 @@ def test_another_process_goes_on_with_an_upload(bucket, server, shards, monkeypa
     streamed(source)
     assert in_bucket(bucket, f"out/{PARTITION}") == large
     assert server.got(path) == ["bytes=524288-"]
-    assert not [blob for blob in bucket.client.list_blobs("data", prefix="out/.uploads")]
+    assert not list(bucket.client.list_blobs("data", prefix="out/.uploads"))
