@@ -112,9 +112,8 @@ def with_curl(url: str, names: list[str], sums: Path, folder: Path) -> None:
 
 def ours(url: str, folder: Path) -> None:
     config = DownloadConfig(splits="train", parallel=_PARALLEL)
-    source, limits = f"{url}/2/frame", Limits()
-    servers = Servers(_PARALLEL, limits)
-    files = planned(release_of(source, config), config, servers, limits)
+    source, servers = f"{url}/2/frame", Servers(_PARALLEL, Limits())
+    files = planned(release_of(source, config), config, servers)
     fetch(source, files, LocalStore(folder), servers, config)
 
 

@@ -131,9 +131,18 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented, strictly valid JSON (no NaN), atomically."""
-    text = json.dumps(content, indent=2, sort_keys=False, allow_nan=False) + "\n"
-    with atomic_file(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    write_file(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """Indented, strictly valid JSON (no NaN)."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a small file: it is whole and on the disk, or as it was before."""
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

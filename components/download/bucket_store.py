@@ -12,9 +12,9 @@ from components.download.cloud_storage import CloudStorage, StoredObject
 from components.download.object_reader import read_object
 from components.download.plan import RemoteFile
 from components.download.proofs import INDEX, Proof, Proofs
-from components.download.servers import Limits, Servers
+from components.download.servers import Servers
 from components.download.sink import CRC32C, MD5, Sink
-from components.download.upload import Place, Upload, proves
+from components.download.upload import Place, Upload
 from trainer import records
 from trainer.errors import InputError
 from trainer.passing_records import PassingRecords
@@ -34,16 +34,19 @@ class BucketStore:
     Args:
         root: `gs://bucket/prefix`.
         storage: Cloud Storage.
-        servers, limits: of the requests.
+        servers: to ask by.
     """
 
-    def __init__(self, root: str, storage: CloudStorage, servers: Servers, limits: Limits) -> None:
+    def __init__(self, root: str, storage: CloudStorage, servers: Servers) -> None:
         self.root = root.rstrip("/")
-        self._storage, self._servers, self._limits = storage, servers, limits
+        self._storage, self._servers = storage, servers
         self._there: dict[str, StoredObject] = {}
         self._uploads: dict[str, StoredObject] = {}
+        known: Any = None
+        with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+            known = json.loads(self.read(INDEX) or b"{}")
         self.proofs = Proofs(
-            lambda: json.loads(self.read(INDEX) or b"{}"),
+            known,
             lambda known: self.write(INDEX, json.dumps(known).encode()),
             self.uri(INDEX),
             _INDEX_SECONDS,
@@ -74,9 +77,9 @@ class BucketStore:
         if stored is None:
             return False
         if file.checksum.startswith(MD5) and not stored.md5:  # composed of others
-            right = self._proof(stored).md5 == file.checksum.removeprefix(MD5)
+            right = self._read_has(stored, file.checksum)
         else:
-            right = proves(stored, file.checksum)
+            right = stored.has(file.checksum)
         if not right:
             say("download", f"{stored.uri}: is not what the plan has: fetched anew")
         return right
@@ -91,7 +94,7 @@ class BucketStore:
             with contextlib.suppress(ValueError, InputError):
                 known = json.loads(self._storage.read(note) or b"{}")
         place = Place(self.uri(file.place), note, known if isinstance(known, dict) else {})
-        return Upload(file, place, self._storage, self._servers, self._limits, stop)
+        return Upload(file, place, self._storage, self._servers, stop)
 
     def trust(self, file: RemoteFile, sink: Sink) -> None:
         assert isinstance(sink, Upload)
@@ -107,12 +110,22 @@ class BucketStore:
     def proof(self, file: RemoteFile) -> Proof:
         return self._proof(self._there[self.uri(file.place)])
 
+    def _read_has(self, stored: StoredObject, checksum: str) -> bool:
+        """Whether an object that Cloud Storage knows no MD5 of has one, which is noted then."""
+        if known := self.proofs.known(stored.uri, _stamp(stored)):
+            return checksum == f"{MD5}{known.md5}"
+        seen = read_object(stored, self._servers)
+        if checksum != f"{MD5}{seen.md5}":
+            return False
+        self._note(stored, seen.records, seen.md5)
+        return True
+
     def _proof(self, stored: StoredObject) -> Proof:
         """Of an object, which is read unless it is known."""
         known = self.proofs.known(stored.uri, _stamp(stored))
         if known:
             return known
-        seen = read_object(stored, self._servers, self._limits)
+        seen = read_object(stored, self._servers)
         return self._note(stored, seen.records, seen.md5)
 
     def _note(self, stored: StoredObject, passed: PassingRecords, md5: str) -> Proof:

@@ -25,6 +25,7 @@ import requests
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from components.download.sink import CRC32C, MD5
 from trainer.errors import InputError
 
 SCHEME = "gs://"
@@ -51,6 +52,15 @@ class StoredObject:
     crc32c: str
     generation: int
     link: str = ""
+
+    @property
+    def checksum(self) -> str:
+        """`md5:` or `crc32c:` and hex digits: the best that is known."""
+        return f"{MD5}{self.md5}" if self.md5 else f"{CRC32C}{self.crc32c}"
+
+    def has(self, checksum: str) -> bool:
+        """Whether Cloud Storage says that its content has a checksum."""
+        return checksum in (f"{MD5}{self.md5}", f"{CRC32C}{self.crc32c}")
 
     @classmethod
     def of(cls, blob: storage.Blob) -> StoredObject:
@@ -81,8 +91,7 @@ class CloudStorage:
 
     @functools.cached_property
     def _client(self) -> storage.Client:
-        with self._lock:
-            return storage.Client(project=None, credentials=self._credentials)
+        return storage.Client(project=None, credentials=self._credentials)
 
     def under(self, prefix: str) -> dict[str, StoredObject]:
         """The objects whose URIs start so, by URI.
@@ -136,19 +145,23 @@ class CloudStorage:
         with _explained(uri), contextlib.suppress(google.api_core.exceptions.NotFound):
             self._client.bucket(bucket).blob(name).delete(timeout=_SECONDS, retry=_retry())
 
-    def begin_upload(self, uri: str, md5: str) -> str:
+    def begin_upload(self, uri: str, checksum: str) -> str:
         """The address of a new resumable upload, which nobody needs credentials for.
 
         https://cloud.google.com/storage/docs/performing-resumable-uploads
 
         Args:
             uri: of the object.
-            md5: hex digest; Cloud Storage refuses other content. Empty: not known.
+            checksum: `md5:` or `crc32c:` and hex digits; Cloud Storage refuses other content.
         """
         bucket, name = parse_uri(uri)
         blob = self._client.bucket(bucket).blob(name)
-        if md5:
-            blob.md5_hash = base64.b64encode(bytes.fromhex(md5)).decode()
+        kind, _, digits = checksum.partition(":")
+        encoded = base64.b64encode(bytes.fromhex(digits)).decode()
+        if f"{kind}:" == MD5:
+            blob.md5_hash = encoded
+        else:
+            blob.crc32c = encoded
         with _explained(uri):
             address: str = blob.create_resumable_upload_session(
                 "application/octet-stream", timeout=_SECONDS, checksum=None, retry=_retry()
@@ -212,10 +225,12 @@ def _explained(uri: str) -> Iterator[None]:
             f"{uri}: no credentials that Cloud Storage takes (`gcloud auth application-default "
             f"login` makes some): {_line(error)}"
         ) from None
-    except (requests.RequestException, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except requests.RequestException as error:
         raise InputError(f"{uri}: Cloud Storage does not answer: {_line(error)}") from None
+    except ValueError as error:  # such as a name that no bucket can have
+        raise InputError(f"{uri}: {_line(error)}") from None
 
 
 def _line(error: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from components.download.display import Display, Shown
 from components.download.plan import RemoteFile
-from components.download.servers import Limits, Rate, Servers
+from components.download.servers import Rate, Servers
 from components.download.sink import FailedError, NoSpaceError, StoppedError
 from components.download.store import Store
 from components.download.transfer import Transfer
@@ -27,13 +27,12 @@ class Downloader:
     """Fetches files.
 
     Attributes:
-        servers, limits, rate: of the transfers.
+        servers, rate: of the transfers.
         parallel: transfers at once.
         json_lines: where to report as JSON.
     """
 
     servers: Servers
-    limits: Limits
     rate: Rate
     parallel: int
     json_lines: TextIO | None = None
@@ -103,9 +102,7 @@ class _Run:
         with self._display.transfer(file.name) as shown:
             sink = self._store.sink(file, self._stop)
             where = self._store.uri(file.place)
-            transfer = Transfer(
-                file, sink, where, one.servers, one.limits, one.rate, self._stop, shown
-            )
+            transfer = Transfer(file, sink, where, one.servers, one.rate, self._stop, shown)
             with self._lock:
                 self._active.add(transfer)
             try:

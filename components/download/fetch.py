@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 from collections.abc import Sequence
 from typing import TextIO
 
 from components.download.downloader import Downloader
 from components.download.plan import RemoteFile
-from components.download.servers import Limits, Rate, Servers
+from components.download.servers import Rate, Servers
 from components.download.store import Store
 from trainer.config import DownloadConfig
 from trainer.errors import InputError
+from trainer.files import json_bytes
 from trainer.progress import Progress, say
 
 MISSING = "missing.json"
@@ -52,16 +52,14 @@ def fetch(
                 progress.advance(note=file.name)
     there = len(files) - len(absent)
     say("download", f"{source}: {len(files):,} shards, {there:,} are there and right")
-    limits = Limits(config.attempts, config.connect_seconds, config.stall_seconds)
-    downloader = Downloader(
-        servers, limits, Rate(config.rate_limit * 1e6), config.parallel, json_lines
-    )
+    rate = Rate(config.rate_limit * 1e6)
+    downloader = Downloader(servers, rate, config.parallel, json_lines)
     try:
         missing = downloader.fetch(absent, store)
     finally:
         store.proofs.write()
     if missing:
-        store.write(MISSING, (json.dumps(missing, indent=2) + "\n").encode())
+        store.write(MISSING, json_bytes(missing))
         for name, reason in list(missing.items())[:_MOST_SAID]:
             say("download", f"missing: {name}: {reason}")
         first, why = next(iter(missing.items()))

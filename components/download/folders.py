@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.download.cloud_storage import CloudStorage, StoredObject
@@ -12,7 +13,7 @@ from components.download.plan import RemoteFile, is_plain_name
 from components.download.proofs import Proof, Proofs
 from components.download.releases import asked_for, asked_splits
 from components.download.servers import FILE
-from components.download.sink import CRC32C, MD5
+from components.download.sink import MD5
 from components.download.store import Store
 from trainer.config import DownloadConfig
 from trainer.errors import InputError
@@ -23,11 +24,11 @@ SUFFIX = ".tfrecord"
 _EXTRAS = (VOCABULARY, SEGMENT_LABELS, ORACLE)
 
 
-def shards_in(folder: Path) -> dict[str, list[Path]]:
+def shards_in(folder: Path, needed: Sequence[str] = ("train", "validate")) -> dict[str, list[Path]]:
     """Shards by split, sorted by name.
 
     Raises:
-        InputError: no such folder, or train or validate has no shards.
+        InputError: no such folder, or a split that is needed has no shards.
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "no such folder"
@@ -38,7 +39,7 @@ def shards_in(folder: Path) -> dict[str, list[Path]]:
             paths = sorted((folder / split).glob(f"*{SUFFIX}"))
         else:
             paths = sorted(folder.glob(f"{split}*{SUFFIX}"))
-        if not paths and split != "test":
+        if not paths and split in needed:
             raise _no_shards(folder, split)
         if paths:
             found[split] = paths
@@ -82,19 +83,17 @@ def copies_of_folder(
     Raises:
         InputError: no such folder, no shards, a damaged one.
     """
-    files = {split: p for split, p in shards_in(folder).items() if split in asked_splits(config)}
+    splits = asked_splits(config)
+    there = shards_in(folder, splits)
+    files = asked_for({split: there[split] for split in splits}, config)
     known = proved(files, proofs)
-    by_split = {
-        split: [
-            RemoteFile(
-                split, f"{place}/{split}", path.name, f"{MD5}{known[path].md5}",
-                (f"{FILE}{path}",), known[path].bytes,
-            )
-            for path in paths
-        ]
-        for split, paths in files.items()
-    }  # fmt: skip
-    return asked_for(by_split, config)
+    return [
+        RemoteFile(
+            split, f"{place}/{split}", path.name, f"{MD5}{known[path].md5}",
+            (f"{FILE}{path}",), known[path].bytes,
+        )
+        for split, paths in files.items() for path in paths
+    ]  # fmt: skip
 
 
 def copies_of_prefix(
@@ -122,7 +121,7 @@ def copies_of_prefix(
         ]
         if not by_split[split]:
             raise _no_shards(root, split)
-    return asked_for(by_split, config)
+    return [file for files in asked_for(by_split, config).values() for file in files]
 
 
 def extras_of_prefix(root: str, storage: CloudStorage) -> dict[str, Extra]:
@@ -152,8 +151,7 @@ def kept(extras: dict[str, Extra], place: str, store: Store) -> dict[str, Extra]
 def _remote(split: str, folder: str, name: str, stored: StoredObject) -> RemoteFile:
     if not is_plain_name(name):
         raise InputError(f"{stored.uri}: expected a plain name, such as train00{SUFFIX}")
-    checksum = f"{MD5}{stored.md5}" if stored.md5 else f"{CRC32C}{stored.crc32c}"
-    return RemoteFile(split, folder, name, checksum, (stored.uri,), stored.bytes)
+    return RemoteFile(split, folder, name, stored.checksum, (stored.uri,), stored.bytes)
 
 
 def place_of(source: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from components.download.partial_file import PartialFile
 from components.download.plan import RemoteFile
@@ -16,7 +17,7 @@ from components.download.proofs import INDEX, Proof, Proofs
 from components.download.sink import CRC32C, MD5, Digests, Sink
 from trainer import records, tfrecord
 from trainer.errors import InputError
-from trainer.files import atomic_file, locked, read_json, write_json
+from trainer.files import locked, read_json, write_file, write_json
 from trainer.progress import say
 
 _SPARE = 64 << 20
@@ -32,9 +33,10 @@ class LocalStore:
         self._folder = root.resolve()
         self.root = str(root)
         index = self._folder / INDEX
-        self.proofs = Proofs(
-            lambda: read_json(index), lambda known: write_json(index, known), str(index)
-        )
+        known: Any = None
+        with contextlib.suppress(InputError):
+            known = read_json(index)
+        self.proofs = Proofs(known, lambda known: write_json(index, known), str(index))
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         def waiting() -> None:
@@ -50,8 +52,7 @@ class LocalStore:
         return path.read_bytes() if path.is_file() else None
 
     def write(self, name: str, content: bytes) -> None:
-        with atomic_file(self._folder / name) as partial:
-            partial.write_bytes(content)
+        write_file(self._folder / name, content)
 
     def remove(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from components.download.cloud_storage import StoredObject
 from components.download.display import Silent
 from components.download.plan import RemoteFile
-from components.download.servers import Limits, Rate, Servers
-from components.download.sink import CRC32C, MD5, Digests, FailedError
+from components.download.servers import Rate, Servers
+from components.download.sink import Digests, FailedError, Sink
 from components.download.transfer import Transfer
 from trainer.errors import InputError
 from trainer.passing_records import PassingRecords
 
 
-class Seen:
-    """A sink that keeps what was seen, not what came; see `components.download.sink.Sink`.
+class Seen(Sink):
+    """A sink that keeps what was seen, not what came.
 
     Attributes:
         records: those that passed.
@@ -43,13 +42,6 @@ class Seen:
         self.discard()
         self._note = note
 
-    def expect(self, count: int) -> None:
-        pass
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        yield
-
     def write(self, chunk: bytes) -> None:
         self._digests.update(chunk)
         self.records.feed(chunk)
@@ -64,19 +56,16 @@ class Seen:
         self.records = PassingRecords(self._uri)
 
 
-def read_object(stored: StoredObject, servers: Servers, limits: Limits) -> Seen:
+def read_object(stored: StoredObject, servers: Servers) -> Seen:
     """Read all of an object.
 
     Raises:
         InputError: it can not be had, or its bytes are not those that it should have.
     """
-    checksum = f"{MD5}{stored.md5}" if stored.md5 else f"{CRC32C}{stored.crc32c}"
     name = stored.uri.rpartition("/")[2]
-    file = RemoteFile("", "", name, checksum, (stored.uri,), stored.bytes)
-    seen = Seen(stored.uri, checksum)
-    transfer = Transfer(
-        file, seen, stored.uri, servers, limits, Rate(0), threading.Event(), Silent()
-    )
+    file = RemoteFile("", "", name, stored.checksum, (stored.uri,), stored.bytes)
+    seen = Seen(stored.uri, stored.checksum)
+    transfer = Transfer(file, seen, stored.uri, servers, Rate(0), threading.Event(), Silent())
     try:
         transfer.run()
     except FailedError as error:

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.download.sink import Digests
+from components.download.sink import Digests, Sink
 from trainer.errors import InputError
 from trainer.files import read_json, write_json
 
 _BLOCK = 1 << 20
 
 
-class PartialFile:
-    """A sink into a folder; see `components.download.sink.Sink`.
+class PartialFile(Sink):
+    """A sink into a folder.
 
     Args:
         target: the file.

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 import urllib3
 
@@ -24,6 +25,14 @@ MIRRORS = {name: f"http://{name}.data.yt8m.org" for name in ("us", "eu", "asia")
 RELEASES = ("1", "2", "3")
 MOST_PLAN_BYTES = 64 << 20
 """The largest official plan names 3,844 files in 200 kB."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+File = TypeVar("File", bound=_Named)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -190,9 +199,7 @@ def is_plain_name(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) and name.endswith(".tfrecord")
 
 
-def chosen(
-    files: Iterable[RemoteFile], shard: str, max_shards: int, names: Sequence[str]
-) -> list[RemoteFile]:
+def chosen(files: Iterable[File], shard: str, max_shards: int, names: Sequence[str]) -> list[File]:
     """The files that were asked for.
 
     Args:
@@ -219,7 +226,7 @@ def chosen(
     return found[:max_shards] if max_shards else found
 
 
-def check_names(names: Sequence[str], files: Iterable[RemoteFile]) -> None:
+def check_names(names: Sequence[str], files: Iterable[_Named]) -> None:
     """Raise `InputError` unless some plan has each name."""
     known = {file.name for file in files}
     for name in names:

@@ -44,21 +44,21 @@ class Proofs:
     One that is absent, damaged or of another form counts as empty: what it said is proved again.
 
     Args:
-        read: the content of the file; may raise `InputError`.
+        content: of the file.
         save: writes it.
         name: of the file, for messages.
         seconds: between two times that it is written while proofs come.
     """
 
     def __init__(
-        self, read: Callable[[], Any], save: Callable[[Any], None], name: str, seconds: float = 5.0
+        self, content: Any, save: Callable[[Any], None], name: str, seconds: float = 5.0
     ) -> None:
         self._save, self._name, self._seconds = save, name, seconds
         try:
             self._known = {
-                uri: Proof(**one | {"stamp": tuple(one["stamp"])}) for uri, one in read().items()
+                uri: Proof(**one | {"stamp": tuple(one["stamp"])}) for uri, one in content.items()
             }
-        except (InputError, TypeError, AttributeError, KeyError):
+        except (TypeError, AttributeError, KeyError):
             self._known = {}
         self._written = time.monotonic()
         self._lock = threading.Lock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from components.download.extras import (
     MOST_BYTES,
@@ -13,6 +13,7 @@ from components.download.extras import (
 )
 from components.download.plan import (
     MOST_PLAN_BYTES,
+    File,
     Release,
     RemoteFile,
     check_names,
@@ -20,7 +21,7 @@ from components.download.plan import (
     parse_plan,
     parse_source,
 )
-from components.download.servers import Limits, Servers
+from components.download.servers import Servers
 from components.download.small_files import get_parsed
 from components.download.store import Store
 from trainer.config import DownloadConfig
@@ -48,9 +49,7 @@ def release_of(source: str, config: DownloadConfig) -> Release:
     return parse_source(source, config.mirror, listed(config.mirrors))
 
 
-def planned(
-    release: Release, config: DownloadConfig, servers: Servers, limits: Limits
-) -> list[RemoteFile]:
+def planned(release: Release, config: DownloadConfig, servers: Servers) -> list[RemoteFile]:
     """The shards that a release and the configuration mean.
 
     Raises:
@@ -58,9 +57,9 @@ def planned(
     """
     by_split: dict[str, list[RemoteFile]] = {}
     for split in asked_splits(config):
-        plan = get_parsed(servers, release.plan_urls(split), limits, parse_plan, MOST_PLAN_BYTES)
+        plan = get_parsed(servers, release.plan_urls(split), parse_plan, MOST_PLAN_BYTES)
         by_split[split] = release.files(split, plan)
-    return asked_for(by_split, config)
+    return [file for files in asked_for(by_split, config).values() for file in files]
 
 
 def asked_splits(config: DownloadConfig) -> list[str]:
@@ -78,28 +77,29 @@ def asked_splits(config: DownloadConfig) -> list[str]:
     return [split for split in SPLITS if split in splits]
 
 
-def asked_for(by_split: dict[str, list[RemoteFile]], config: DownloadConfig) -> list[RemoteFile]:
-    """Of what is there by split, what the configuration means.
+def asked_for(
+    by_split: Mapping[str, Sequence[File]], config: DownloadConfig
+) -> dict[str, list[File]]:
+    """Of the files that there are by split, those that the configuration means.
 
     Raises:
         InputError: a name that is not there, or nothing is left.
     """
     names = listed(config.names)
-    files: list[RemoteFile] = []
-    for of_split in by_split.values():
-        files += chosen(of_split, config.shard, config.max_shards, names)
-    check_names(names, [file for of_split in by_split.values() for file in of_split])
-    if not files:
+    found = {
+        split: chosen(files, config.shard, config.max_shards, names)
+        for split, files in by_split.items()
+    }
+    check_names(names, [file for files in by_split.values() for file in files])
+    if not any(found.values()):
         raise InputError(
             f"download.shard {config.shard!r}, download.splits {config.splits!r}: no shard is "
             "among them"
         )
-    return files
+    return found
 
 
-def release_extras(
-    release: Release, store: Store, config: DownloadConfig, servers: Servers
-) -> dict[str, Extra]:
+def release_extras(release: Release, store: Store, servers: Servers) -> dict[str, Extra]:
     """The vocabulary, and for release 3 the classes that are rated, by name.
 
     They are fetched into the store unless they are there; a warning where nobody has them.
@@ -108,7 +108,7 @@ def release_extras(
     for name in (VOCABULARY, SEGMENT_LABELS) if release.release == "3" else (VOCABULARY,):
         content = store.read(name)
         if content is None:
-            content = _fetched(name, release, config, servers)
+            content = _fetched(name, release, servers)
             if content is None:
                 continue
             store.write(name, content)
@@ -116,7 +116,7 @@ def release_extras(
     return found
 
 
-def _fetched(name: str, release: Release, config: DownloadConfig, servers: Servers) -> bytes | None:
+def _fetched(name: str, release: Release, servers: Servers) -> bytes | None:
     urls = (
         _OFFICIAL[name]
         if release.is_official
@@ -127,11 +127,10 @@ def _fetched(name: str, release: Release, config: DownloadConfig, servers: Serve
         PARSERS[name](content, url)
         return content
 
-    limits = Limits(1, config.connect_seconds, config.stall_seconds)
     reasons = []
     for url in urls:
         try:
-            return get_parsed(servers, (url,), limits, checked, MOST_BYTES)
+            return get_parsed(servers, (url,), checked, MOST_BYTES, attempts=1)
         except InputError as error:
             reasons.append(str(error))
     say("download", f"warning: no {name}, {_WITHOUT[name]} ({'; '.join(reasons)})")

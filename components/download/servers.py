@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,9 +93,12 @@ class Response(Protocol):
 class Servers:
     """HTTP to any number of servers; which of them have failed most lately.
 
+    Attributes:
+        limits: of a request, and of what is made of several.
+
     Args:
         parallel: requests at once to a server.
-        limits: of a request.
+        limits: the attribute.
         storage: what `gs://` addresses are asked of.
     """
 
@@ -109,8 +112,11 @@ class Servers:
         self._pool = urllib3.PoolManager(
             maxsize=parallel, timeout=timeout, retries=redirects, headers=headers
         )
-        self._live: list[weakref.ref[_Heard]] = []
-        self._pool.pool_classes_by_scheme = _pools(self._live)
+        self.limits = limits
+        self._live: weakref.WeakSet[_Heard] = weakref.WeakSet()
+        # The handler of a signal may come to a lock that its own thread holds.
+        self._live_lock = threading.RLock()
+        self._pool.pool_classes_by_scheme = _pools(self._noted)
         self._headers = headers
         self._storage = storage
         self._lock = threading.Lock()
@@ -150,9 +156,14 @@ class Servers:
 
     def abort(self) -> None:
         """End every request that waits for an answer, in whatever thread."""
-        for one in self._live.copy():
-            if connection := one():
-                connection.abort()
+        with self._live_lock:
+            live = list(self._live)
+        for connection in live:
+            connection.abort()
+
+    def _noted(self, connection: _Heard) -> None:
+        with self._live_lock:
+            self._live.add(connection)
 
     def size(self, urls: tuple[str, ...]) -> int | None:
         """Bytes of a file, if one of the servers says so."""
@@ -198,13 +209,13 @@ class _HeardSecurely(urllib3.connection.HTTPSConnection, _Heard):
     pass
 
 
-def _pools(live: list[weakref.ref[_Heard]]) -> dict[str, Any]:
-    """Classes of connection pools whose connections are noted."""
+def _pools(note: Callable[[_Heard], None]) -> dict[str, Any]:
+    """Classes of connection pools; `note` is told of each connection that they make."""
 
     def noted(kind: type[_Heard]) -> Any:
         def made(*args: Any, **kwargs: Any) -> _Heard:
             connection = kind(*args, **kwargs)
-            live.append(weakref.ref(connection))
+            note(connection)
             return connection
 
         return staticmethod(made)

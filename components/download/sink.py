@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import google_crc32c
 
@@ -33,19 +34,22 @@ class LostError(Exception):
     """What was received is gone; it has to come again. The message says why."""
 
 
-class Sink(Protocol):
+class Sink(abc.ABC):
     """A file that comes in order, by any number of answers of any number of servers."""
 
+    @abc.abstractmethod
     def have(self) -> int:
         """Bytes that need not come again."""
 
+    @abc.abstractmethod
     def note(self) -> Mapping[str, Any]:
         """What they are part of, as `begin` was told; empty: there are none."""
 
+    @abc.abstractmethod
     def begin(self, note: Mapping[str, Any]) -> None:
         """Forget what is there: what comes now is the file from its first byte."""
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int) -> None:  # noqa: B027 - a place without bounds need not look
         """So many bytes are to come.
 
         Raises:
@@ -54,7 +58,9 @@ class Sink(Protocol):
 
     def opened(self) -> contextlib.AbstractContextManager[None]:
         """Hold open what `write` needs."""
+        return contextlib.nullcontext()
 
+    @abc.abstractmethod
     def write(self, chunk: bytes) -> None:
         """Take the next bytes.
 
@@ -63,6 +69,7 @@ class Sink(Protocol):
             FailedError, InputError: it can not be written to.
         """
 
+    @abc.abstractmethod
     def seal(self) -> None:
         """Prove all bytes and give the file its name.
 
@@ -72,6 +79,7 @@ class Sink(Protocol):
             FailedError, InputError: it can not be written to.
         """
 
+    @abc.abstractmethod
     def discard(self) -> None:
         """Forget what is there."""
 

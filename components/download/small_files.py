@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tenacity
 
-from components.download.servers import ANSWER_ERRORS, RETRIED, Limits, Servers, in_words, number_in
+from components.download.servers import ANSWER_ERRORS, RETRIED, Servers, in_words, number_in
 from trainer.errors import InputError
 
 _CHUNK = 1 << 18
@@ -24,19 +24,19 @@ class _RefusedError(InputError):
 def get_parsed(
     servers: Servers,
     urls: Sequence[str],
-    limits: Limits,
     parse: Callable[[bytes, str], Parsed],
     most: int,
+    attempts: int | None = None,
 ) -> Parsed:
     """What a file says that one of several servers has.
 
     Args:
         servers: to ask.
         urls: of the file.
-        limits: of the attempts.
         parse: of its content and URL; what it raises as `InputError` may be the server's doing: it
             is asked once more.
         most: bytes that it may have.
+        attempts: at most so many; None: as the servers' limits say.
 
     Raises:
         InputError: none has it, they can not be reached, or what they have can not be parsed.
@@ -64,15 +64,15 @@ def get_parsed(
             servers.note(url, failed=True)
             raise
 
-    attempts = tenacity.Retrying(
+    retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(
             lambda error: isinstance(error, InputError) and not isinstance(error, _RefusedError)
         ),
-        stop=tenacity.stop_after_attempt(limits.attempts),
-        wait=tenacity.wait_random_exponential(limits.first_wait, max=30),
+        stop=tenacity.stop_after_attempt(attempts or servers.limits.attempts),
+        wait=tenacity.wait_random_exponential(servers.limits.first_wait, max=30),
         reraise=True,
     )
-    found: Parsed = attempts(once)
+    found: Parsed = retrying(once)
     return found
 
 

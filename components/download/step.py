@@ -19,13 +19,13 @@ from components.download.fetch import fetch
 from components.download.local_store import LocalStore, md5_of
 from components.download.plan import RemoteFile, is_release
 from components.download.proofs import Proof
-from components.download.releases import planned, release_extras, release_of
+from components.download.releases import asked_for, planned, release_extras, release_of
 from components.download.servers import Limits, Servers
 from components.download.store import Store
 from trainer import files, record_format, records
 from trainer.config import Config, DownloadConfig
 from trainer.errors import InputError
-from trainer.files import atomic_directory, local_path, read_json, write_json
+from trainer.files import atomic_directory, json_bytes, local_path, read_json, write_json
 from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard
 from trainer.progress import say
 from trainer.segment_labels import parse_segment_labels
@@ -83,14 +83,14 @@ def run_download(
     servers = Servers(fetching.parallel, limits, storage)
     store: Store
     if destination.startswith(SCHEME):
-        store = BucketStore(destination, storage, servers, limits)
+        store = BucketStore(destination, storage, servers)
     else:
         store = LocalStore(local_path(destination or artifact))
     # Two runs with one destination take turns, so that neither reads what the other writes.
     with store.locked():
         data = _Source(source, config, store, storage, servers, json_lines).data()
         manifest = _manifest(source, data, config)
-        content = (json.dumps(manifest.as_dict(), indent=2, allow_nan=False) + "\n").encode()
+        content = json_bytes(manifest.as_dict())
         folder = f"manifests/{manifest.fingerprint}"
         store.write(f"{folder}/{MANIFEST}" if destination else MANIFEST, content)
     uri = f"{destination.rstrip('/')}/{folder}" if destination else artifact_uri
@@ -129,11 +129,9 @@ class _Source:
         return self._copied(folder) if self.config.download.copy else self._referenced(folder)
 
     def _of_release(self) -> _Data:
-        config, servers = self.config.download, self.servers
-        limits = Limits(config.attempts, config.connect_seconds, config.stall_seconds)
-        release = release_of(self.source, config)
-        shards = planned(release, config, servers, limits)
-        return self._fetched(shards, lambda: release_extras(release, self.store, config, servers))
+        release = release_of(self.source, self.config.download)
+        shards = planned(release, self.config.download, self.servers)
+        return self._fetched(shards, lambda: release_extras(release, self.store, self.servers))
 
     def _of_bucket(self) -> _Data:
         root = self.source.rstrip("/")
@@ -160,7 +158,7 @@ class _Source:
         return self._fetched(shards, lambda: folders.kept(extras, place, self.store))
 
     def _referenced(self, folder: Path) -> _Data:
-        by_split = folders.shards_in(folder)
+        by_split = asked_for(folders.shards_in(folder), self.config.download)
         known = folders.proved(by_split, self.store.proofs)
         shards = [
             (split, str(path), known[path]) for split, paths in by_split.items() for path in paths

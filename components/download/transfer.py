@@ -21,7 +21,6 @@ from components.download.plan import RemoteFile
 from components.download.servers import (
     ANSWER_ERRORS,
     RETRIED,
-    Limits,
     Rate,
     Response,
     Servers,
@@ -66,7 +65,7 @@ class Transfer:
         file: what to fetch.
         sink: where it goes.
         where: the same, for messages.
-        servers, limits, rate: of all transfers.
+        servers, rate: of all transfers.
         stop: set when the run is to end.
         shown: is told of the bytes that are there, and of the file's size.
     """
@@ -75,7 +74,6 @@ class Transfer:
     sink: Sink
     where: str
     servers: Servers
-    limits: Limits
     rate: Rate
     stop: threading.Event
     shown: Shown
@@ -97,17 +95,18 @@ class Transfer:
             InputError: it can not be written to for another reason.
             StoppedError: `stop` was set.
         """
+        limits = self.servers.limits
 
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait if isinstance(error, _TransientError) else 0.0
             # "Full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
-            most = min(_LONGEST_WAIT, self.limits.first_wait * 2.0 ** max(0, self._in_vain - 1))
+            most = min(_LONGEST_WAIT, limits.first_wait * 2.0 ** max(0, self._in_vain - 1))
             return max(random.uniform(0, most), min(asked, _LONGEST_ASKED))
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TransientError),
-            stop=lambda _: self._in_vain >= self.limits.attempts,
+            stop=lambda _: self._in_vain >= limits.attempts,
             wait=wait,
             sleep=self._sleep,
             reraise=True,
@@ -178,22 +177,20 @@ class Transfer:
             if note.get("url") == url and note.get("validator"):
                 headers["If-Range"] = str(note["validator"])
         response = self._response = self.servers.open(url, headers)
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(response.close)  # whatever ends this: what is left is not wanted
             if self.stop.is_set():
                 raise StoppedError
-            if response.status == 416 and have:  # there is no more of it
-                response.close()
-                whole = False
-            else:
-                whole = self._receive(url, response, have)
-        except LostError as error:
-            response.close()
-            self._discard()
-            raise _TransientError(str(error), blames=False) from None
-        except BaseException:
-            response.close()  # what is left of the body is not wanted
-            raise
-        response.release_conn()
+            try:
+                # 416: there is no more of it.
+                there = response.status == 416 and have > 0
+                whole = not there and self._receive(url, response, have)
+            except LostError as error:
+                self._discard()
+                raise _TransientError(str(error), blames=False) from None
+            if not there:
+                ending.pop_all()
+                response.release_conn()
         self._prove(url, whole)
 
     def _receive(self, url: str, response: Response, have: int) -> bool:
@@ -229,8 +226,8 @@ class Transfer:
             window += len(chunk)
             held += self.rate.wait(len(chunk), self.stop)
             seconds = time.monotonic() - since - held
-            if seconds > self.limits.stall_seconds:
-                if window < self.limits.least_rate * seconds:
+            if seconds > self.servers.limits.stall_seconds:
+                if window < self.servers.limits.least_rate * seconds:
                     raise _TransientError(f"sends {window / seconds:,.0f} bytes/s")
                 since, held, window = time.monotonic(), 0.0, 0
 

@@ -9,12 +9,11 @@ another process, on another machine, can
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tenacity
@@ -22,12 +21,12 @@ import urllib3
 
 from components.download.cloud_storage import CloudStorage, StoredObject
 from components.download.plan import RemoteFile
-from components.download.servers import ANSWER_ERRORS, RETRIED, Limits, Servers, in_words
+from components.download.servers import ANSWER_ERRORS, RETRIED, Servers, in_words
 from components.download.sink import (
-    MD5,
     Digests,
     FailedError,
     LostError,
+    Sink,
     StoppedError,
     WrongBytesError,
 )
@@ -64,8 +63,8 @@ class Place:
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Upload:
-    """A sink into a bucket; see `components.download.sink.Sink`.
+class Upload(Sink):
+    """A sink into a bucket.
 
     Attributes:
         made: the object, once it is there.
@@ -75,7 +74,7 @@ class Upload:
         file: what comes.
         place: where it goes.
         storage: Cloud Storage.
-        servers, limits: of the requests.
+        servers: to ask by.
         stop: set when the run is to end.
     """
 
@@ -85,12 +84,11 @@ class Upload:
         place: Place,
         storage: CloudStorage,
         servers: Servers,
-        limits: Limits,
         stop: threading.Event,
     ) -> None:
         self.made: StoredObject | None = None
         self._file, self._place = file, place
-        self._storage, self._servers, self._limits = storage, servers, limits
+        self._storage, self._servers = storage, servers
         self._stop = stop
         self._note: dict[str, Any] = {}
         self._session = ""
@@ -120,21 +118,11 @@ class Upload:
 
     def begin(self, note: Mapping[str, Any]) -> None:
         self._end_session()
-        kind, _, digits = self._file.checksum.partition(":")
-        self._session = self._storage.begin_upload(
-            self._place.uri, digits if f"{kind}:" == MD5 else ""
-        )
+        self._session = self._storage.begin_upload(self._place.uri, self._file.checksum)
         self._note = {**note, "session": self._session}
         self._sent, self._held = 0, bytearray()
         self._digests = Digests(self._file.checksum)
         self._passing = PassingRecords(self._place.uri)
-
-    def expect(self, count: int) -> None:
-        pass
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        yield
 
     def write(self, chunk: bytes) -> None:
         self._held += chunk
@@ -153,7 +141,7 @@ class Upload:
         self._persistently(len(self._held), self.have())
         if self.made is None:
             raise LostError("the upload ended without an object")
-        if not proves(self.made, self._file.checksum):
+        if not self.made.has(self._file.checksum):
             # Cloud Storage was not told, or this is none that listens.
             self._storage.delete(self._place.uri)
             raise WrongBytesError(f"{self.made.bytes:,} bytes that are not the file's")
@@ -219,8 +207,8 @@ class Upload:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((_RefusedError, *ANSWER_ERRORS))
             & tenacity.retry_if_not_exception_type(InputError),
-            stop=tenacity.stop_after_attempt(self._limits.attempts),
-            wait=tenacity.wait_random_exponential(self._limits.first_wait, max=60),
+            stop=tenacity.stop_after_attempt(self._servers.limits.attempts),
+            wait=tenacity.wait_random_exponential(self._servers.limits.first_wait, max=60),
             sleep=self._sleep,
             reraise=True,
         )
@@ -232,8 +220,8 @@ class Upload:
             if self._stop.is_set():
                 raise StoppedError from None
             raise FailedError(
-                f"{self._place.uri}: can not be written to, {self._limits.attempts} attempts; the "
-                f"last: {in_words(error)}"
+                f"{self._place.uri}: can not be written to, {self._servers.limits.attempts} "
+                f"attempts; the last: {in_words(error)}"
             ) from None
 
     def _ask(self, body: bytes, span: str) -> urllib3.BaseHTTPResponse:
@@ -246,7 +234,7 @@ class Upload:
             raise _RefusedError(f"answers {status} {said}")
         if status in _GONE:  # gone, or done by somebody: the answer to it may be lost
             there = self._storage.stat(self._place.uri)
-            if there is None or not proves(there, self._file.checksum):
+            if there is None or not there.has(self._file.checksum):
                 raise LostError(f"{self._place.uri}: the upload is gone ({status})")
             self.made = there
         elif status == 400:
@@ -273,12 +261,6 @@ class Upload:
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise StoppedError
-
-
-def proves(stored: StoredObject, checksum: str) -> bool:
-    """Whether Cloud Storage says that an object has a checksum."""
-    kind, _, digits = checksum.partition(":")
-    return digits == (stored.md5 if f"{kind}:" == MD5 else stored.crc32c)
 
 
 def _persisted(answer: urllib3.BaseHTTPResponse) -> int:

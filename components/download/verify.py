@@ -53,8 +53,8 @@ def verify_manifest(uri: str) -> int:
 class _Reader:
     def __init__(self) -> None:
         self.parallel = os.cpu_count() or 1
-        self._limits, self._storage = Limits(), CloudStorage()
-        self._servers = Servers(self.parallel, self._limits, self._storage)
+        self._storage = CloudStorage()
+        self._servers = Servers(self.parallel, Limits(), self._storage)
 
     def manifest(self, uri: str) -> Manifest:
         if not uri.startswith(SCHEME):
@@ -92,7 +92,7 @@ class _Reader:
         if stored is None:
             return [f"{shard.uri}: no such object"]
         try:
-            seen = read_object(stored, self._servers, self._limits)
+            seen = read_object(stored, self._servers)
         except InputError as error:
             return [str(error)]
         return _compared(shard, shard.uri, seen.records.count, seen.records.damages, seen.md5)

@@ -23,6 +23,19 @@ def test_a_manifest_survives_a_round_trip(tmp_path):
     assert MANIFEST.read_vocabulary().names[8] == "class 8"
 
 
+def test_the_classes_that_are_rated(tmp_path):
+    path = tmp_path / "segment_label_ids.csv"
+    assert MANIFEST.read_segment_labels() == ()
+    rated = dataclasses.replace(MANIFEST, segment_labels=str(path))
+    with pytest.raises(InputError, match=f"{path}: no such file"):
+        rated.read_segment_labels()
+    path.write_text("Index\n8\n2\n")
+    assert rated.read_segment_labels() == (2, 8)
+    path.write_text("9")
+    with pytest.raises(InputError, match=f"{path}: names class 9, expected 0 to 8"):
+        rated.read_segment_labels()
+
+
 def test_the_fingerprint_is_of_the_content_not_of_the_place():
     def fingerprint(**changes):
         return dataclasses.replace(MANIFEST, **changes).fingerprint

@@ -6,8 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from components.download import fetch as fetching
-from components.download import releases, step
+from components.download import step
 from components.download.servers import Limits
 from components.download.step import run_download
 from tests.components.download.server import FaultServer
@@ -29,8 +28,7 @@ def server():
 @pytest.fixture
 def quick(monkeypatch):
     """Attempts follow each other at once."""
-    for module in (step, releases, fetching):
-        monkeypatch.setattr(module, "Limits", functools.partial(Limits, first_wait=0.01))
+    monkeypatch.setattr(step, "Limits", functools.partial(Limits, first_wait=0.01))
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,29 @@ def test_what_was_verified_is_not_read_again(tiny_sample, tmp_path, monkeypatch)
     assert again.records("train") == 47
 
 
+def test_a_part_of_a_folder(tiny_sample, tmp_path):
+    part = CONFIG.updated({"download": {"max_shards": 1}})
+    _, manifest = download(tiny_sample, tmp_path / "state", part)
+    assert [shard.path.name for shard in manifest.shards] == [
+        "train0000.tfrecord", "validate0000.tfrecord",
+    ]  # fmt: skip
+    absent = CONFIG.updated({"download": {"names": "x.tfrecord"}})
+    with pytest.raises(InputError, match=r"download.names holds 'x.tfrecord'"):
+        download(tiny_sample, tmp_path / "state", absent)
+
+
+def test_a_copy_reads_and_needs_what_is_asked_for_alone(tiny_sample, tmp_path):
+    (tiny_sample / "train" / "train0001.tfrecord").write_bytes(b"damaged")
+    shutil.rmtree(tiny_sample / "validate")
+    values = {"copy": True, "splits": "train", "max_shards": 1}
+    _, manifest = download(tiny_sample, tmp_path / "to", CONFIG.updated({"download": values}))
+    (shard,) = manifest.shards
+    assert shard.path.is_relative_to(tmp_path / "to")
+    values["max_shards"] = 2
+    with pytest.raises(InputError, match=r"train0001.tfrecord: is no TFRecord file"):
+        download(tiny_sample, tmp_path / "to", CONFIG.updated({"download": values}))
+
+
 def test_official_names_in_one_folder_and_a_vocabulary_above(tiny_sample, tmp_path):
     flat = tmp_path / "root" / "flat"
     flat.mkdir(parents=True)
