@@ -24,6 +24,9 @@ CRC = struct.Struct("<I")
 FRAME_BYTES = HEADER.size + CRC.size
 """What the framing adds to a payload."""
 _KNOWN_HEADERS = 4096
+_WINDOW = 1 << 18
+_SHORT = _WINDOW // 16
+"""Payloads up to this many bytes are read along with the headers: one call for many of them."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,7 +68,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def index_file(path: str | os.PathLike[str]) -> Index:
-    """Walk over the headers of a file, verifying them; the payloads are not read.
+    """Walk over the headers of a file, verifying them; long payloads are not read.
 
     Raises:
         InputError: the file is absent, empty or no TFRecord file; the message names it.
@@ -73,30 +76,47 @@ def index_file(path: str | os.PathLike[str]) -> Index:
     name = os.fspath(path)
     descriptor = open_file(name)
     try:
-        size = os.fstat(descriptor).st_size
-        if size == 0:
-            raise InputError(f"{name}: is empty; expected a TFRecord file with records")
-        offsets, offset = [0], 0
-        checksums: list[int] = []
-        damage = None
-        header = os.pread(descriptor, HEADER.size, 0)
-        while offset < size:
+        return index_open(name, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def index_open(name: str, descriptor: int) -> Index:
+    """`index_file` of one that is open; its position is neither used nor moved."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        raise InputError(f"{name}: is empty; expected a TFRecord file with records")
+    offsets, offset = [0], 0
+    tails: list[bytes] = []
+    damage = None
+    window, first = os.pread(descriptor, HEADER.size, 0), 0
+    header = window
+    while offset < size:
+        length = stated_length(header)
+        end = offset + length + FRAME_BYTES
+        if length < 0 or end > size:
             try:
-                length = checked_length(name, header, len(checksums), offset, size)
+                checked_length(name, header, len(tails), offset, size)
             except InputError as error:
                 if "is no TFRecord file" in str(error):
                     raise
-                damage = error.with_traceback(None)  # which would keep this function's lists alive
-                break
-            offset += length + FRAME_BYTES
-            # A record's last bytes and the next one's first in one call.
-            tail = os.pread(descriptor, FRAME_BYTES, offset - CRC.size)
-            checksums.append(CRC.unpack_from(tail)[0])
-            offsets.append(offset)
-            header = tail[CRC.size :]
-    finally:
-        os.close(descriptor)
-    return Index(name, np.array(offsets, np.int64), np.array(checksums, np.uint32), damage)
+                # The traceback would keep this function's lists alive.
+                damage = error.with_traceback(None)
+            break
+        offset = end
+        # A record's last bytes and the next one's first.
+        at = end - CRC.size - first
+        tail = window[at : at + FRAME_BYTES]
+        if len(tail) < FRAME_BYTES:
+            first = end - CRC.size
+            window = os.pread(descriptor, _WINDOW if length <= _SHORT else FRAME_BYTES, first)
+            if len(window) < CRC.size:
+                raise InputError(f"{name}: has become shorter while it was read: cut off")
+            tail = window[:FRAME_BYTES]
+        tails.append(tail[: CRC.size])
+        offsets.append(end)
+        header = tail[CRC.size :]
+    return Index(name, np.array(offsets, np.int64), np.frombuffer(b"".join(tails), "<u4"), damage)
 
 
 def read_block(descriptor: int, index: Index, start: int, count: int) -> Iterator[Record]:

@@ -62,8 +62,6 @@ class LocalStore:
         others = count = 0
         for folder in {path.parent for path in wanted}:
             folder.mkdir(parents=True, exist_ok=True)
-            for half_written in folder.glob(".*.part.json.*.partial"):
-                half_written.unlink()
             for note in folder.glob(".*.part.json"):
                 if not note.with_suffix("").is_file():
                     note.unlink()
@@ -92,6 +90,7 @@ class LocalStore:
         with path.open("rb", buffering=0) as opened:
             while block := opened.read(_BLOCK):
                 digests.update(block)
+            os.fsync(opened.fileno())  # no note outlives a power failure without its file
         if digests.checksum != file.checksum:
             return self._spoiled(path)
         self._trust(path, digests.md5, file.checksum)
@@ -131,9 +130,8 @@ class LocalStore:
         """Note a shard whose bytes are right: only its headers are read."""
         descriptor = tfrecord.open_file(str(path))
         try:
-            os.fsync(descriptor)  # no note outlives a power failure without its file
             stamp = _stamp(path)
-            index = tfrecord.index_file(path)
+            index = tfrecord.index_open(str(path), descriptor)
             if index.damage:
                 raise index.damage
             (first,) = tfrecord.read_block(descriptor, index, 0, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 from components.download.sink import Digests, Sink
 from trainer.errors import InputError
-from trainer.files import read_json, write_json
+from trainer.files import read_json
 
 _BLOCK = 1 << 20
 
@@ -33,19 +34,23 @@ class PartialFile(Sink):
         self._partial = target.with_name(f".{target.name}.part")
         self._note = target.with_name(f".{target.name}.part.json")
         self._digests = Digests(checksum)
-        self._file: Any = None
+        self._descriptor = -1
+        try:
+            self._size = self._partial.stat().st_size
+            self._is_new = False
+        except FileNotFoundError:
+            self._size, self._is_new = 0, True
 
     @property
     def md5(self) -> str:
         return self._digests.md5
 
     def have(self) -> int:
-        try:
-            return self._partial.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self._size
 
     def note(self) -> Mapping[str, Any]:
+        if self._is_new:
+            return {}
         try:
             note = read_json(self._note)
         except InputError:
@@ -54,7 +59,9 @@ class PartialFile(Sink):
 
     def begin(self, note: Mapping[str, Any]) -> None:
         self.discard()
-        write_json(self._note, note)
+        self._is_new = False
+        # One that is cut off, or lost with the power, is no note: then the file starts over.
+        self._note.write_bytes(json.dumps(note).encode())
 
     def expect(self, count: int) -> None:
         free = shutil.disk_usage(self._target.parent).free
@@ -63,10 +70,10 @@ class PartialFile(Sink):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        start = self.have()
-        with self._partial.open("r+b" if start else "wb", buffering=0) as self._file:
-            if self._digests.count == start:
-                self._file.seek(start)
+        self._is_new = False
+        with self._open(os.O_RDWR | os.O_CREAT):
+            if self._digests.count == self._size:
+                os.lseek(self._descriptor, self._size, os.SEEK_SET)
             else:
                 self._hash()
             yield
@@ -74,25 +81,37 @@ class PartialFile(Sink):
     def write(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
         while rest:  # a nearly full disk may take less than all
-            rest = rest[self._file.write(rest) :]
+            written = os.write(self._descriptor, rest)
+            self._size += written
+            rest = rest[written:]
         self._digests.update(chunk)
 
     def seal(self) -> None:
-        with self._partial.open("rb", buffering=0) as self._file:
-            if self._digests.count != self.have():
+        with self._open(os.O_RDONLY):
+            if self._digests.count != self._size:
                 self._hash()
-            os.fsync(self._file.fileno())
+            os.fsync(self._descriptor)
         self._digests.check()
         self._partial.replace(self._target)
         self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        if not self._is_new:
+            self._partial.unlink(missing_ok=True)
+            self._note.unlink(missing_ok=True)
+        self._size, self._is_new = 0, True
         self._digests = Digests(self._checksum)
+
+    @contextlib.contextmanager
+    def _open(self, flags: int) -> Iterator[None]:
+        self._descriptor = os.open(self._partial, flags | os.O_CLOEXEC, 0o666)
+        try:
+            yield
+        finally:
+            os.close(self._descriptor)
 
     def _hash(self) -> None:
         self._digests = Digests(self._checksum)
-        self._file.seek(0)
-        while block := self._file.read(_BLOCK):
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        while block := os.read(self._descriptor, _BLOCK):
             self._digests.update(block)

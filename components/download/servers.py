@@ -182,10 +182,14 @@ class Servers:
 
     def best(self, urls: list[str]) -> str:
         """The one whose server failed least in the last minutes, the first of equals."""
+        if len(urls) == 1:
+            return urls[0]
         with self._lock:
             return min(urls, key=lambda url: round(self._score(url), 1))
 
     def note(self, url: str, failed: bool) -> None:
+        if not failed and _host(url) not in self._failures:
+            return
         with self._lock:
             score = self._score(url) + 1 if failed else self._score(url) / 2
             self._failures[_host(url)] = score, time.monotonic()
@@ -259,7 +263,7 @@ class _FileResponse:
 
 
 def _host(url: str) -> str:
-    return url if url.startswith(FILE) else urllib3.util.parse_url(url).netloc or url
+    return url if url.startswith(FILE) else "/".join(url.split("/", 3)[:3])
 
 
 def number_in(text: str) -> int | None:

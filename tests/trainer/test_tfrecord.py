@@ -96,21 +96,45 @@ def test_a_block_is_one_read(shard, monkeypatch):
     assert len(reads) == 1
 
 
-def test_an_index_reads_no_payload(tmp_path, monkeypatch):
-    path = tmp_path / "large"
-    tfrecord.write_records(path, [bytes(10_000)] * 5)
-    read = 0
+@pytest.fixture
+def reads(monkeypatch):
+    """How many bytes each read brought."""
+    counts = []
     pread = os.pread
 
     def counted(descriptor, size, offset):
-        nonlocal read
-        read += len(data := pread(descriptor, size, offset))
+        counts.append(len(data := pread(descriptor, size, offset)))
         return data
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", counted)
-        assert len(tfrecord.index_file(path)) == 5
-    assert read == 5 * 16  # a header and the checksums of each
+    monkeypatch.setattr(os, "pread", counted)
+    return counts
+
+
+def test_an_index_reads_no_long_payload(tmp_path, reads):
+    path = tmp_path / "large"
+    tfrecord.write_records(path, [bytes(100_000)] * 5)
+    assert len(tfrecord.index_file(path)) == 5
+    assert sum(reads) == 5 * 16  # a header and the checksums of each
+
+
+def test_an_index_reads_many_short_records_at_once(tmp_path, reads):
+    path = tmp_path / "small"
+    payloads = [bytes([number % 251]) * (number * 7 % 3000) for number in range(1000)]
+    tfrecord.write_records(path, payloads)
+    index = tfrecord.index_file(path)
+    assert len(reads) < 12
+    assert np.diff(index.offsets).tolist() == [len(payload) + 16 for payload in payloads]
+    assert index.checksums.tolist() == [tfrecord.masked_crc32c(payload) for payload in payloads]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 16_384, 16_385, 262_120, 262_132, 262_144]), min_size=1))
+def test_an_index_of_short_and_long_records_is_that_of_reading_them(tmp_path_factory, sizes):
+    path = tmp_path_factory.mktemp("mixed") / "shard"
+    tfrecord.write_records(path, [bytes(size) for size in sizes])
+    index = tfrecord.index_file(path)
+    assert np.diff(index.offsets).tolist() == [size + 16 for size in sizes]
+    assert len(list(tfrecord.read_records(path))) == len(index)
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
