@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluate.report import evaluation_section, read_classes, title
+from components.evaluate.report import evaluation_sections, read_classes, title
 from components.statistics.report import statistics_section
 from trainer.files import atomic_file, read_json
 from trainer.manifest import Manifest, read_manifest
@@ -104,7 +104,7 @@ def write_report(run: Run) -> None:
         _overview(run),
         _dag(run),
         _training(run),
-        evaluation_section(evaluation, classes),
+        *evaluation_sections(evaluation, classes),
         _predictions(run),
         statistics_section(manifest, statistics),
         _export(run),
@@ -120,6 +120,8 @@ def _overview(run: Run) -> Markup:
     values = [(f"{metrics['model']['gap']:.4f}", f"GAP@20, {run.parameters['model']}")]
     if "baseline" in metrics:
         values.append((f"{metrics['baseline']['gap']:.4f}", "GAP@20, baseline"))
+    if "champion" in metrics:
+        values.append((f"{metrics['champion']['gap']:.4f}", "GAP@20, champion"))
     if "ceiling" in metrics:
         values.append((f"{metrics['ceiling']['gap']:.4f}", "GAP@20, ceiling of the data"))
     training = run.training()["model"]

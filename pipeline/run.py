@@ -183,6 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = parameters["data_source"]
         if source != SAMPLE and not is_release(source) and "://" not in source:
             parameters["data_source"] = str(Path(source).resolve())
+        champion = parameters["champion"]
+        if champion and "://" not in champion and not champion.startswith("projects/"):
+            parameters["champion"] = str(Path(champion).resolve())
         try:
             run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache)
         except KeyboardInterrupt:

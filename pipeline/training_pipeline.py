@@ -57,6 +57,7 @@ def build(target: Target) -> Any:
         learning_rate: float = 2e-4,
         seed: int = 0,
         min_gap: float = 0.0,
+        champion: str = "",
         checkpoint_root: str = "",
         overrides: str = "{}",
     ) -> None:
@@ -75,6 +76,9 @@ def build(target: Target) -> Any:
             learning_rate: Of the optimiser, above 0.
             seed: Of initial weights, order of the data and dropout.
             min_gap: GAP@20 on validate, 0 to 1, below which the model is not exported.
+            champion: A model that has to be beaten on the same shards, or the new one is not
+                exported: a folder or gs:// URI of a trained or exported model, or
+                projects/P/locations/L/models/M of the Model Registry; empty: none.
             checkpoint_root: Folder or gs:// prefix that outlives the run; a training of the same
                 configuration, data and code goes on there.
             overrides: Every further parameter, as a JSON object by section, such as
@@ -82,7 +86,12 @@ def build(target: Target) -> Any:
         """
         # Always runs: it proves that the data is there and unchanged, in seconds if it is.
         data = on(
-            download(data_source=data_source, destination=destination, overrides=overrides)
+            download(
+                data_source=data_source,
+                destination=destination,
+                champion=champion,
+                overrides=overrides,
+            )
         ).set_caching_options(False)
         fingerprint = data.outputs["data_fingerprint"]
         examples = data.outputs["examples"]
@@ -113,13 +122,18 @@ def build(target: Target) -> Any:
         evaluated = on(
             evaluate(
                 examples=examples,
+                example_statistics=measured.outputs["example_statistics"],
                 trained_model=trained.outputs["trained_model"],
                 data_fingerprint=fingerprint,
+                champion=data.outputs["champion"],
+                champion_digest=data.outputs["champion_digest"],
                 overrides=overrides,
             ),
             target.gpu_image,
         )
-        verdict = on(gate(gap=evaluated.outputs["gap"], min_gap=min_gap))
+        verdict = on(
+            gate(evaluation=evaluated.outputs["evaluation"], min_gap=min_gap, overrides=overrides)
+        )
         with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
             on(
                 export(

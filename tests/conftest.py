@@ -9,6 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from gcp_storage_emulator.server import create_server
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from trainer import records, tfrecord_scan
 from trainer.config import Config, SampleConfig
@@ -115,3 +118,15 @@ def chunk_of(payloads, path="shard.tfrecord"):
         ends.append(len(data))
         data += b"\x80" * 4
     return tfrecord_scan.Chunk(path, 0, 0, data, begins, ends)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The bucket `data` of an emulator of Cloud Storage."""
+    emulator = create_server("127.0.0.1", 0, in_memory=True, default_bucket="data")
+    emulator.start()
+    port = emulator._api._httpd.server_port
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    client = storage.Client(project="test", credentials=AnonymousCredentials())
+    yield client.bucket("data")
+    emulator.stop()

@@ -399,6 +399,19 @@ class EvaluationConfig:
     min_gap: float = parameter(
         0.0, "GAP@20 below which a model is not exported", minimum=0, maximum=1
     )
+    champion_margin: float = parameter(
+        0.0,
+        "GAP by which a model has to be better than the champion, if one is given: the lower end "
+        "of the difference's interval has to lie above it",
+        minimum=0, maximum=1,
+    )  # fmt: skip
+    confidence: float = parameter(
+        0.95, "of intervals of GAP, and of the difference to the champion",
+        minimum=0.5, maximum=0.9999,
+    )  # fmt: skip
+    resamples: int = parameter(
+        1000, "of the videos, by the paired bootstrap", minimum=100, maximum=100_000
+    )
 
 
 @dataclasses.dataclass(frozen=True)

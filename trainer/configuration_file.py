@@ -20,8 +20,8 @@ from trainer.config import FLAT, Config, run_config
 from trainer.errors import InputError
 from trainer.parameter import nearest
 
-PLACES = ("data_source", "destination", "checkpoint_root")
-"""Pipeline parameters that are folders."""
+PLACES = ("data_source", "destination", "checkpoint_root", "champion")
+"""Pipeline parameters that are folders, or say where something is."""
 OVERRIDES = "overrides"
 KNOWN = (*PLACES, *FLAT, OVERRIDES)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainer.files import read_json
 from trainer.input_pipeline import evaluation_batches
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator
+from trainer.metrics.mistakes import Mistakes
 from trainer.models import probabilities
 from trainer.prediction import read_predictions
 from trainer.progress import Progress
@@ -32,18 +33,26 @@ class Scored:
 
     Attributes:
         metrics: of all records.
+        mistakes: of all records.
         model_name: its name among `trainer.models.MODELS`.
         video_ids: in the order of the shards.
-        top_classes, top_scores: [N, 20], best first.
-        seconds: wall time, without building the model's graph.
+        num_frames: int32 [N] that the model saw; empty for video-level data.
+        seconds: wall time.
+        metrics_seconds: of it, spent on metrics.
     """
 
     metrics: MetricsAccumulator
+    mistakes: Mistakes
     model_name: str
     video_ids: list[str]
-    top_classes: NDArray[np.int32]
-    top_scores: NDArray[np.float32]
+    num_frames: NDArray[np.int32]
     seconds: float
+    metrics_seconds: float
+
+    def top(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Classes and scores [N, 20] of every video, best first."""
+        arrays = self.metrics.arrays()
+        return arrays["classes"], arrays["scores"]
 
 
 Predict = Callable[[dict[str, Any]], Any]
@@ -81,28 +90,55 @@ def score_shards(
         InputError: a record that can not be read, or a score that is NaN.
     """
     predict = predict or predictor(model)
-    metrics = MetricsAccumulator(manifest.num_classes)
-    video_ids: list[str] = []
-    start = time.monotonic()
-    for batch in evaluation_batches(
+    batches = evaluation_batches(
         shards, manifest.level, manifest.num_classes, DataConfig(max_frames=max_frames), batch_size
-    ):
-        scores = scores_of(model, predict, batch)
-        metrics.add(scores, batch.labels)
-        video_ids += batch.video_ids
+    )
+    scored = (
+        (scores_of(model, predict, batch), batch.labels, batch.video_ids,
+         batch.features.get("num_frames", np.zeros(0, np.int32)))
+        for batch in batches
+    )  # fmt: skip
+    return collect(model.name, scored, manifest, shards, progress)
+
+
+Answers = Iterable[tuple[NDArray[np.float32], NDArray[Any], list[str], NDArray[np.int32]]]
+"""Of batches: scores [B,C], labels [B,C], ids [B], and numbers of frames ([B], or empty)."""
+
+
+def collect(
+    name: str,
+    answers: Answers,
+    manifest: Manifest,
+    shards: Sequence[Shard],
+    progress: Progress | None = None,
+) -> Scored:
+    """The metrics of a model's answers to all records of `shards`, in their order.
+
+    Raises:
+        InputError: none of the records has a label.
+    """
+    metrics, mistakes = MetricsAccumulator(manifest.num_classes), Mistakes(manifest.num_classes)
+    video_ids: list[str] = []
+    frames = [np.zeros(0, np.int32)]
+    in_metrics = 0.0
+    start = time.monotonic()
+    for scores, labels, ids, num_frames in answers:
+        begin = time.monotonic()
+        for ranked in metrics.ranked(scores, labels):
+            metrics.add_ranked(ranked)
+            mistakes.add(ranked)
+        video_ids += ids
+        frames.append(num_frames)
+        in_metrics += time.monotonic() - begin
         if progress:
-            progress.advance(len(batch.video_ids))
-    seconds = time.monotonic() - start
+            progress.advance(len(ids))
     if not metrics.positives.any():
         raise InputError(
             f"{shards[0].uri} and {len(shards) - 1} more: none of {len(video_ids):,} records has "
             "a label"
         )
-    classes, scores, _ = metrics.pooled()
-    shape = (len(video_ids), -1)
-    return Scored(
-        metrics, model.name, video_ids, classes.reshape(shape), scores.reshape(shape), seconds
-    )
+    seconds = time.monotonic() - start
+    return Scored(metrics, mistakes, name, video_ids, np.concatenate(frames), seconds, in_metrics)
 
 
 def scores_of(model: keras.Model, predict: Predict, batch: Batch) -> NDArray[np.float32]:
@@ -144,7 +180,8 @@ def trained_config(folder: str | os.PathLike[str], manifest: Manifest) -> dict[s
     """`config.json` of a trained model's folder, checked to fit the data.
 
     Raises:
-        InputError: absent, or the model was trained on another level or number of classes.
+        InputError: absent, or the model was trained on another level, number of classes or
+            vocabulary.
     """
     content: dict[str, Any] = read_json(Path(folder) / "config.json")
     for name in ("level", "num_classes"):
@@ -153,4 +190,10 @@ def trained_config(folder: str | os.PathLike[str], manifest: Manifest) -> dict[s
                 f"{folder}: the model's {name} is {content[name]}, the data's "
                 f"{getattr(manifest, name)}"
             )
+    known, found = manifest.vocabulary_digest(), content.get("vocabulary_digest", "")
+    if known and found and known != found:
+        raise InputError(
+            f"{folder}: the model was trained with another vocabulary (names' digest {found}, the "
+            f"data's {known}): its classes are not those of the data"
+        )
     return content

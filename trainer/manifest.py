@@ -102,6 +102,10 @@ class Manifest:
             return Vocabulary.of_indices(self.num_classes)
         return read_vocabulary(local_path(self.vocabulary))
 
+    def vocabulary_digest(self) -> str:
+        """Digest of the classes' names; empty where no vocabulary came with the data."""
+        return self.read_vocabulary().digest if self.vocabulary else ""
+
     def read_segment_labels(self) -> tuple[int, ...]:
         """The classes that segments are rated for, ascending; empty: they are not known.
 

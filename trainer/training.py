@@ -243,6 +243,7 @@ def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
         "data_fingerprint": manifest.fingerprint,
         "level": manifest.level,
         "num_classes": manifest.num_classes,
+        "vocabulary_digest": manifest.vocabulary_digest(),
     }
 
 

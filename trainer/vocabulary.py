@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -31,6 +32,11 @@ class Vocabulary:
     @property
     def num_classes(self) -> int:
         return len(self.names)
+
+    @property
+    def digest(self) -> str:
+        """Of the names in their order: models of equal digests mean the same by class i."""
+        return hashlib.sha256("\0".join(self.names).encode()).hexdigest()[:16]
 
     def vertical_indices(self) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
         """Names [V] of the verticals in use, sorted, and for each class the indices of its own."""

@@ -9,11 +9,18 @@ from kfp import dsl
 def download(
     data_source: str,
     destination: str,
+    champion: str,
     overrides: str,
     examples: dsl.Output[dsl.Dataset],
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
-    [("data_fingerprint", str), ("statistics_parameters", str), ("expectations", str)],
+    [
+        ("data_fingerprint", str),
+        ("statistics_parameters", str),
+        ("expectations", str),
+        ("champion", str),
+        ("champion_digest", str),
+    ],
 ):
     """Fetch or find the shards (or make the sample), verify every byte, write the manifest.
 
@@ -21,6 +28,8 @@ def download(
         data_source: `sample`; `youtube8m:RELEASE/LEVEL` or http(s)://…/RELEASE/LEVEL; or a folder
             of shards, a path or gs:// URI.
         destination: Folder or gs:// prefix that outlives the run; empty: inside the artifact.
+        champion: Folder, gs:// URI or Model Registry name of a model that the new one has to be
+            better than; empty: none.
         overrides: JSON object of further parameters, by section.
         examples: manifest.json: the shards' URIs, sizes, MD5s, record counts.
 
@@ -30,16 +39,20 @@ def download(
             not read again when another parameter changes.
         expectations: Digest of the files that the statistics are compared with; the statistics are
             made anew when one was edited.
+        champion: Where the champion's files are now.
+        champion_digest: Of these files: what was evaluated beside others is evaluated again.
     """
     from components.download.step import run_download
+    from components.evaluate.champion import resolved
     from trainer.config import run_config, section_overrides
     from trainer.errors import reported
     from trainer.statistics.artifact import digest_of_expectations
 
     with reported():
         config = run_config(overrides)
+        found = resolved(champion)
         expectations = digest_of_expectations(config.statistics)
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri
         )
-    return (fingerprint, section_overrides(overrides, "statistics"), expectations)
+    return (fingerprint, section_overrides(overrides, "statistics"), expectations, *found)

@@ -8,22 +8,30 @@ from kfp import dsl
 @dsl.component(base_image="set-by-target", install_kfp_package=False)
 def evaluate(
     examples: dsl.Input[dsl.Dataset],
+    example_statistics: dsl.Input[dsl.Artifact],
     trained_model: dsl.Input[dsl.Model],
     data_fingerprint: str,
+    champion: str,
+    champion_digest: str,
     overrides: str,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    classification: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ) -> NamedTuple("Outputs", [("gap", float)]):  # type: ignore[valid-type]
-    """Score the model, its baseline and the data's ceiling on every record of validate.
+    """Score the model, its baseline, the champion and the ceiling on every record of validate.
 
     Args:
         examples: The manifest; its validate split is read.
+        example_statistics: How often train has each class.
         trained_model: The model, and the baseline where there is one.
         data_fingerprint: Of the data; a changed shard makes this step run again.
+        champion: Folder or gs:// URI of a model to score beside it; empty: none.
+        champion_digest: Of the champion's files; changed ones make this step run again.
         overrides: JSON object of further parameters, by section.
         evaluation: evaluation.json, predictions.csv (top 20), classes.csv.
         metrics: GAP@20, mAP, Hit@1 and PERR of each.
+        classification: ROC of the top 20 predictions; labels' verticals against predictions'.
         report: What was found, as one HTML page.
 
     Returns:
@@ -37,8 +45,9 @@ def evaluate(
     with reported():
         config = run_config(overrides)
         result = run_evaluate(
-            examples.path, trained_model.path, config, evaluation.path, report.path
-        )
+            examples.path, trained_model.path, config, evaluation.path, report.path,
+            example_statistics.path, champion,
+        )  # fmt: skip
         values = {
             f"{name}_{metric}": scores[metric]
             for name, scores in result["metrics"].items()
@@ -46,6 +55,12 @@ def evaluate(
         }
         # Metrics travel as metadata, but KFP's local cache takes an output without a file for lost.
         write_json(metrics.path, values)
+        write_json(classification.path, {name: result[name] for name in ("roc", "vertical_matrix")})
     for name, value in values.items():
         metrics.log_metric(name, value)
+    roc, verticals = result["roc"], result["vertical_matrix"]
+    classification.log_roc_curve(
+        roc["false_positive_rate"], roc["true_positive_rate"], roc["threshold"]
+    )
+    classification.log_confusion_matrix(verticals["names"], verticals["matrix"])
     return (result["metrics"]["model"]["gap"],)

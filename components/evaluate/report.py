@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from components.evaluate.findings import FEWEST_POSITIVES
 from trainer.manifest import Manifest
 from trainer.reporting import plots
 from trainer.reporting.page import heading, page, section, table, tiles
@@ -16,8 +19,15 @@ from trainer.reporting.page import plots as figures
 
 CLASSES = "classes.csv"
 """One row a class: class, name, vertical, positives, and each scorer's average precision."""
-FEWEST_POSITIVES = 5
-"""A class with fewer is left out of best and worst: its average precision says little."""
+_TITLES = {"champion": "champion", "ceiling": "ceiling of the data"}
+_METRICS = (
+    ("gap", "GAP@20"),
+    ("map", "mAP"),
+    ("map_all_classes", "mAP, all classes"),
+    ("hit_at_1", "Hit@1"),
+    ("perr", "PERR"),
+)
+_SHOWN = 12
 
 
 def read_classes(evaluation: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -26,46 +36,54 @@ def read_classes(evaluation: str | os.PathLike[str]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def title(name: str, names: dict[str, str]) -> str:
+    """How a scorer is called in tables: `model (nextvlad)`, `ceiling of the data`."""
+    return f"{name} ({names[name]})" if name in names else _TITLES[name]
+
+
 def evaluation_page(
     manifest: Manifest, result: dict[str, Any], classes: list[dict[str, str]]
 ) -> str:
     """A page of its own."""
     subtitle = f"{manifest.source} · data fingerprint {manifest.fingerprint}"
-    return page("Evaluation", subtitle, [evaluation_section(result, classes)])
+    return page("Evaluation", subtitle, evaluation_sections(result, classes))
 
 
-def evaluation_section(result: dict[str, Any], classes: list[dict[str, str]]) -> Markup:
-    """Metrics of each scorer, precision and recall, best and worst classes by name."""
+def evaluation_sections(result: dict[str, Any], classes: list[dict[str, str]]) -> list[Markup]:
+    """Metrics and how sure they are; parts of the data; mistakes; whether scores are right."""
+    return [
+        _metrics(result),
+        _parts(result),
+        _mistakes(result, classes),
+        _reliability(result),
+    ]
+
+
+def _metrics(result: dict[str, Any]) -> Markup:
     metrics, names = result["metrics"], result["names"]
     rows = [
         (
             title(name, names),
-            *(f"{m[key]:.4f}" for key in ("gap", "map", "map_all_classes", "hit_at_1", "perr")),
+            *(f"{one[key]:.4f}" for key, _ in _METRICS),
+            _interval(result["intervals"][name], ""),
         )
-        for name, m in metrics.items()
+        for name, one in metrics.items()
     ]
-    columns = ("", "GAP@20", "mAP", "mAP, all classes", "Hit@1", "PERR")
+    percent = f"{result['confidence']:.0%}"
+    columns = ("", *(words for _, words in _METRICS), f"GAP's {percent} interval")
+    differences = [
+        (
+            f"model − {title(name, names)}",
+            f"{one['value']:+.4f}",
+            _interval(one, "+"),
+            "beyond chance" if one["low"] > 0 or one["high"] < 0 else "may be chance",
+        )
+        for name, one in result["differences"].items()
+    ]
     curves = {
         title(name, names): (curve["recall"], curve["precision"])
-        for name, curve in result["precision_recall"].items()
+        for name, curve in itertools.islice(result["precision_recall"].items(), 3)
     }
-    scored = [c for c in classes if c["model"] and int(c["positives"]) >= FEWEST_POSITIVES]
-    scored.sort(key=lambda c: -float(c["model"]))
-    drawn = [
-        (
-            plots.lines(curves, "recall", "precision", y_limits=(0, 1.02)),
-            "All videos' top 20 predictions pooled; the area under it is GAP@20.",
-        )
-    ]
-    if scored:
-        positives = [int(c["positives"]) for c in scored]
-        precision = [float(c["model"]) for c in scored]
-        drawn.append(
-            (
-                plots.points(positives, precision, "labels of the class", "average precision"),
-                "Each class: the more examples, the better it is usually known.",
-            )
-        )
     parts = [
         tiles(
             [
@@ -73,36 +91,178 @@ def evaluation_section(result: dict[str, Any], classes: list[dict[str, str]]) ->
                 (f"{metrics['model']['hit_at_1']:.1%}", "best guess is a label (Hit@1)"),
                 (f"{result['videos']:,}", f"videos of {result['split']}"),
                 (f"{metrics['model']['positives']:,}", "labels on them"),
+                (f"{result['reliability']['model']['error']:.3f}", "calibration error"),
             ]
         ),
         table(columns, rows),
-        figures(drawn),
     ]
-    for words, chosen in (("Best", scored[:8]), ("Worst", scored[:-9:-1])):
+    if differences:
         parts += [
-            heading(f"{words} classes (of those with at least {FEWEST_POSITIVES} labels)"),
-            table(
-                ("class", "name", "vertical", "labels", "average precision"),
-                [
-                    (
-                        c["class"],
-                        c["name"],
-                        c["vertical"],
-                        c["positives"],
-                        f"{float(c['model']):.3f}",
-                    )
-                    for c in chosen
-                ],
-            ),
+            heading("Differences on the same videos"),
+            table(("", "GAP@20", f"{percent} interval", ""), differences),
         ]
+    parts.append(
+        figures(
+            [
+                (
+                    plots.lines(curves, "recall", "precision", y_limits=(0, 1.02)),
+                    "All videos' top 20 predictions pooled; the area under it is GAP@20.",
+                )
+            ]
+        )
+    )
     return section(
         "Evaluation",
-        "Exact and global: every record of the split is scored, no average of batches. The "
+        "Exact and global: every record of the split is scored, no average of batches. Intervals "
+        f"are of {result['resamples']:,} resamples of the videos, the same for all models. The "
         "ceiling, where there is one, is the GAP of the probabilities that labels were drawn from.",
         *parts,
     )
 
 
-def title(name: str, names: dict[str, str]) -> str:
-    """How a scorer is called in tables: `model (nextvlad)`, `ceiling of the data`."""
-    return f"{name} ({names[name]})" if name in names else "ceiling of the data"
+def _interval(one: dict[str, float], sign: str) -> str:
+    return f"{one['low']:{sign}.4f} to {one['high']:{sign}.4f}"
+
+
+def _parts(result: dict[str, Any]) -> Markup:
+    names = result["names"]
+    parts = []
+    for group, rows in itertools.groupby(result["slices"], lambda one: one["group"]):
+        scorers = [name for name in result["metrics"] if name in names]
+        shown = list(rows)
+        if group == "vertical":
+            shown.sort(key=lambda one: -(one["gap"]["model"] or 0))
+        parts += [
+            heading(f"By {group}"),
+            table(
+                ("", *(title(name, names) for name in scorers), "videos", "classes", "labels"),
+                [
+                    (
+                        one["name"],
+                        *(_number(one["gap"][name]) for name in scorers),
+                        f"{one['videos']:,}",
+                        f"{one['classes']:,}",
+                        f"{one['positives']:,}",
+                    )
+                    for one in shown
+                    if one["positives"]
+                ],
+            ),
+        ]
+    return section(
+        "Parts of the data",
+        "GAP@20 of some videos alone, or of the predictions and labels of some classes alone.",
+        *parts,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _mistakes(result: dict[str, Any], classes: list[dict[str, str]]) -> Markup:
+    scored = [c for c in classes if c["model"] and int(c["positives"]) >= FEWEST_POSITIVES]
+    scored.sort(key=lambda c: -float(c["model"]))
+    parts = []
+    if scored:
+        positives = [int(c["positives"]) for c in scored]
+        precision = [float(c["model"]) for c in scored]
+        drawing = plots.points(positives, precision, "labels of the class", "average precision")
+        caption = "Each class: the more examples, the better it is usually known."
+        drawn = [(drawing, caption)]
+        if len(result["vertical_matrix"]["names"]) > 1:
+            drawn.append(_verticals(result["vertical_matrix"]))
+        parts.append(figures(drawn))
+    parts += [
+        heading("Most confused classes"),
+        table(
+            ("missed", "predicted instead", "times"),
+            [
+                (one["missed_name"], one["predicted_name"], f"{one['count']:.1f}")
+                for one in result["confusions"][:_SHOWN]
+            ],
+        ),
+        heading(f"Worst classes (of those with at least {FEWEST_POSITIVES} labels)"),
+        table(
+            ("class", "name", "vertical", "labels", "average precision", "missed in", "wrong in"),
+            [
+                (
+                    one["class"],
+                    one["name"],
+                    one["vertical"],
+                    one["positives"],
+                    f"{one['average_precision']:.3f}",
+                    _ids(one["missed_in"]),
+                    _ids(one["wrong_in"]),
+                )
+                for one in result["worst_classes"]
+            ],
+        ),
+        heading("Best classes"),
+        table(
+            ("class", "name", "vertical", "labels", "average precision"),
+            [
+                (c["class"], c["name"], c["vertical"], c["positives"], f"{float(c['model']):.3f}")
+                for c in scored[:_SHOWN]
+            ],
+        ),
+    ]
+    return section(
+        "Mistakes",
+        "Of as many predictions as a video has labels: what was missed, what was said in its "
+        "place, and the ids of videos to look at.",
+        *parts,
+    )
+
+
+def _ids(videos: Sequence[str]) -> Markup:
+    return Markup(" ").join(Markup("<code>{}</code>").format(one) for one in videos)
+
+
+def _verticals(found: dict[str, Any]) -> tuple[Markup, str]:
+    matrix, names = found["matrix"], found["names"]
+    used = [i for i in range(len(names)) if sum(matrix[i]) or any(row[i] for row in matrix)]
+    shares = [[matrix[i][j] / max(1, sum(matrix[i])) for j in used] for i in used]
+    return (
+        plots.matrix(shares, [names[i] for i in used], "predicted", "label"),
+        "Verticals: of the labels of a row, the share that each column was predicted for.",
+    )
+
+
+def _reliability(result: dict[str, Any]) -> Markup:
+    names = result["names"]
+    curves = {}
+    for name in (name for name in result["reliability"] if name in names):
+        one = result["reliability"][name]
+        there = [i for i, count in enumerate(one["counts"]) if count]
+        curves[title(name, names)] = (
+            [one["confidence"][i] for i in there],
+            [one["precision"][i] for i in there],
+        )
+    rows = [
+        (title(name, names), f"{one['error']:.4f}") for name, one in result["reliability"].items()
+    ]
+    model = result["reliability"]["model"]["counts"]
+    centres = [(i + 0.5) / len(model) for i in range(len(model))]
+    return section(
+        "Are the scores right?",
+        "Of predictions with a score of 0.7, seven in ten should be labels. The expected "
+        "calibration error is the mean distance from that, over the top 20 predictions of each "
+        "video.",
+        figures(
+            [
+                (
+                    plots.lines(
+                        curves, "score", "share that is right",
+                        y_limits=(0, 1.02), markers=True, diagonal=True,
+                    ),
+                    "On the diagonal scores are probabilities; below it the model is too sure.",
+                ),
+                (
+                    plots.bars(centres, model, "score", "predictions of the model"),
+                    "How many predictions have such a score.",
+                ),
+            ]
+        ),
+        table(("", "expected calibration error"), rows),
+    )  # fmt: skip

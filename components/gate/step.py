@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from trainer.files import atomic_file
+from pathlib import Path
+
+from components.gate.verdict import verdict
+from trainer.config import Config
+from trainer.files import atomic_file, read_json
 from trainer.progress import say
 
 
-def run_gate(gap: float, min_gap: float, verdict: str) -> tuple[bool, str]:
+def run_gate(evaluation: str, min_gap: float, config: Config, output: str) -> tuple[bool, str]:
     """Whether the model is blessed, and why in words.
 
     Args:
-        gap: GAP@20 of the trained model on the validate split.
-        min_gap: the lowest that is blessed.
-        verdict: Markdown file to write.
+        evaluation: folder of the evaluate step.
+        min_gap: the lowest GAP that is blessed.
+        config: `evaluation.champion_margin` is used.
+        output: Markdown file to write.
+
+    Raises:
+        InputError: no evaluation there.
     """
-    blessed = gap >= min_gap
-    relation = "reaches" if blessed else "is below"
-    reason = f"GAP@20 {gap:.4f} {relation} the required {min_gap:.4f}"
+    content = read_json(Path(evaluation) / "evaluation.json")
+    blessed, reason = verdict(content, min_gap, config.evaluation.champion_margin)
     words = "Blessed" if blessed else "Not blessed"
-    with atomic_file(verdict) as partial:
+    with atomic_file(output) as partial:
         partial.write_text(f"**{words}**: {reason}.\n", encoding="utf-8")
     say("gate", f"{words.lower()}: {reason}")
     return blessed, reason

@@ -100,11 +100,14 @@ TASKS = ("root", "dag", "tasks")
         (drop(("deploymentSpec", "executors", "exec-train", "container", "image")), "no image"),
         (drop(("deploymentSpec", "executors", "exec-gate", "container", "command")), "no command"),
         (put((*TASKS, "gate", "dependentTasks"), ["evil"]), "depends on 'evil'"),
-        (drop((*TASKS, "gate", "inputs", "parameters", "gap")), "input 'gap' of comp-gate is not"),
         (
-            put((*TASKS, "gate", "inputs", "parameters", "gap", "taskOutputParameter",
-                 "outputParameterKey"), "gop"),
-            "is output 'gop' of evaluate, which has none",
+            drop((*TASKS, "gate", "inputs", "parameters", "min_gap")),
+            "input 'min_gap' of comp-gate is not",
+        ),
+        (
+            put((*TASKS, "evaluate", "inputs", "parameters", "champion", "taskOutputParameter",
+                 "outputParameterKey"), "champ"),
+            "is output 'champ' of download, which has none",
         ),
         (
             put((*TASKS, "train", "inputs", "artifacts", "examples", "taskOutputArtifact",

@@ -27,7 +27,9 @@ def test_every_record_once_whatever_the_batch(model, manifest):
     for scored in results:
         assert scored.video_ids == ids
         assert scored.model_name == "nextvlad"
-        assert scored.top_classes.shape == (20, 12)
+        assert scored.top()[0].shape == (20, 12)
+        assert 0 < scored.metrics_seconds < scored.seconds
+        assert scored.mistakes.videos == len(scored.num_frames) == 20
     assert results[0].metrics.result().gap == pytest.approx(
         results[1].metrics.result().gap, abs=1e-6
     )
@@ -37,7 +39,7 @@ def test_predictions_of_a_model_score_as_the_model(model, manifest, tmp_path):
     shards = manifest.split("validate")
     scored = score_shards(model, manifest, shards, 12, 8)
     path = tmp_path / "predictions.csv"
-    write_top_predictions(path, scored.video_ids, scored.top_classes, scored.top_scores)
+    write_top_predictions(path, scored.video_ids, *scored.top())
     again = score_predictions(path, manifest, shards, 12)
     assert again.result().gap == pytest.approx(scored.metrics.result().gap, abs=1e-4)
     assert len(read_predictions(path, 12)) == 20
@@ -63,4 +65,4 @@ def test_a_model_of_other_data_is_refused(manifest, tmp_path):
 def test_dropout_is_off(model, manifest):
     shards = manifest.split("validate")
     one, two = (score_shards(model, manifest, shards, 12, 8) for _ in range(2))
-    np.testing.assert_array_equal(one.top_scores, two.top_scores)
+    np.testing.assert_array_equal(one.top()[1], two.top()[1])

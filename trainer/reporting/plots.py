@@ -53,14 +53,18 @@ def lines(
     log: str = "",
     y_limits: tuple[float, float] | None = None,
     markers: bool = False,
+    diagonal: bool = False,
 ) -> Markup:
     """Up to three named curves, each (x, y).
 
     Args:
         log: axes in logarithmic scale: "", "x", "y" or "xy".
+        diagonal: draw the line of equal x and y, from 0 to 1.
     """
 
     def draw(axes: Any) -> None:
+        if diagonal:
+            axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=0.9, linestyle="--")
         for color, (name, (x, y)) in zip(_SERIES, series.items(), strict=False):
             axes.plot(x, y, color=color, label=name, linewidth=1.6, marker="o" if markers else "",
                       markersize=3)  # fmt: skip
@@ -136,9 +140,27 @@ def heat_map(
     return _svg(draw, x_label, y_label)
 
 
-def _svg(draw: Any, x_label: str, y_label: str) -> Markup:
+def matrix(
+    shares: Sequence[Sequence[float]], names: Sequence[str], x_label: str, y_label: str
+) -> Markup:
+    """Shares [n, n] from 0 to 1 as depth of one colour, the same names for rows and columns."""
+    alpha = np.sqrt(np.clip(np.asarray(shares, np.float64), 0, 1))
+    picture = np.broadcast_to(np.array([*_HEAT, 0.0]), (*alpha.shape, 4)).copy()
+    picture[..., 3] = alpha
+    places = np.arange(len(names))
+
+    def draw(axes: Any) -> None:
+        axes.imshow(picture, aspect="auto", interpolation="nearest")
+        axes.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=6)
+        axes.set_yticks(places, names, fontsize=6)
+        axes.grid(visible=False)
+
+    return _svg(draw, x_label, y_label, height=4.4)
+
+
+def _svg(draw: Any, x_label: str, y_label: str, height: float = 2.7) -> Markup:
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.0, 2.7), layout="constrained")
+        figure = Figure(figsize=(5.0, height), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)

@@ -11,8 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import urllib3
-from gcp_storage_emulator.server import create_server
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from components.download import upload
@@ -28,17 +26,6 @@ from trainer.errors import InputError
 from trainer.manifest import parse_manifest
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    emulator = create_server("127.0.0.1", 0, in_memory=True, default_bucket="data")
-    emulator.start()
-    port = emulator._api._httpd.server_port
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    client = storage.Client(project="test", credentials=AnonymousCredentials())
-    yield client.bucket("data")
-    emulator.stop()
 
 
 def put_shards(bucket, shards, prefix="in"):

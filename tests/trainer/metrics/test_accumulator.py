@@ -23,7 +23,7 @@ def slow_metrics(scores, labels, k=20):
         hit_at_1 += labels[v, ranking[0]]
         n = int(labels[v].sum())
         if n:
-            perr += sum(labels[v, c] for c in ranking[:n]) / n
+            perr += sum(labels[v, c] for c in ranking[:n] if scores[v, c] > 0) / n
 
     def ap(pairs, positives):
         total = found = 0.0
