@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluate.report import evaluation_sections, read_classes, title
+from components.evaluate.report import columns_of, evaluation_sections, read_classes, title
 from components.statistics.report import statistics_section
 from trainer.files import atomic_file, read_json
 from trainer.manifest import Manifest, read_manifest
@@ -30,6 +30,8 @@ HANDED_OVER = {
     "export": "",
 }
 """What is on the arrow out of each step."""
+_WIDE = 13
+"""Metrics with shorter names stand in the table on the terminal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +78,12 @@ class Run:
 def final_table(run: Run) -> str:
     """The lines that end a run on the terminal."""
     evaluation, training = run.evaluation(), run.training()
-    lines = [f"{'':<28}{'GAP@20':>8}{'mAP':>8}{'Hit@1':>8}{'PERR':>8}{'trained at':>18}"]
+    shown = {key: words for key, words in columns_of(evaluation).items() if len(words) < _WIDE}
+    heads = "".join(f"{words:>{max(8, len(words) + 2)}}" for words in shown.values())
+    lines = [f"{'':<28}{heads}{'trained at':>18}"]
     for name, metrics in evaluation["metrics"].items():
         speed = training.get(name, {}).get("examples_per_second")
-        values = "".join(f"{metrics[key]:>8.4f}" for key in ("gap", "map", "hit_at_1", "perr"))
+        values = "".join(f"{metrics[k]:>{max(8, len(words) + 2)}.4f}" for k, words in shown.items())
         rate = f"{speed:,.0f} videos/s" if speed else ""
         lines.append(f"{title(name, evaluation['names']):<28}{values}{rate:>18}")
     folder = Path(os.path.relpath(run.folder))
@@ -116,14 +120,12 @@ def write_report(run: Run) -> None:
 
 
 def _overview(run: Run) -> Markup:
-    metrics = run.evaluation()["metrics"]
-    values = [(f"{metrics['model']['gap']:.4f}", f"GAP@20, {run.parameters['model']}")]
-    if "baseline" in metrics:
-        values.append((f"{metrics['baseline']['gap']:.4f}", "GAP@20, baseline"))
-    if "champion" in metrics:
-        values.append((f"{metrics['champion']['gap']:.4f}", "GAP@20, champion"))
-    if "ceiling" in metrics:
-        values.append((f"{metrics['ceiling']['gap']:.4f}", "GAP@20, ceiling of the data"))
+    evaluation = run.evaluation()
+    called = {"model": run.parameters["model"], "ceiling": "ceiling of the data"}
+    values = [
+        (f"{one['gap']:.4f}", f"{evaluation['headline']}, {called.get(name, name)}")
+        for name, one in evaluation["metrics"].items()
+    ]
     training = run.training()["model"]
     values += [
         (f"{training['examples_per_second']:,.0f}", "videos/s in training"),

@@ -30,6 +30,7 @@ class Batch:
         weights: float32 [B,C], 1 for the rated pairs of segments, else 0; None: every pair counts.
         video_ids: [B] (of segments: of each video once).
         places: int64 [n,2]: shard and record of each video.
+        starts: int32 [B], the first second of each segment; None: whole videos.
     """
 
     features: dict[str, NDArray[Any]]
@@ -37,6 +38,7 @@ class Batch:
     weights: NDArray[np.float32] | None
     video_ids: list[str]
     places: NDArray[np.int64]
+    starts: NDArray[np.int32] | None = None
 
 
 class BatchMemory:
@@ -114,11 +116,12 @@ class BatchBuilder:
             }
         labels = self._memory.array((size, self.num_classes), np.float32)
         labels[:] = 0
-        weights = None
+        weights = starts = None
         if self.data.segments:
+            starts = np.zeros(size, np.int32)
             weights = self._memory.array((size, self.num_classes), np.float32)
             weights[:] = 0
-        return Batch(features, labels, weights, [""] * len(places), places)
+        return Batch(features, labels, weights, [""] * len(places), places, starts)
 
     def fill(self, batch: Batch, row: int, video: records.VideoRecord, epoch: int) -> None:
         """Put a video in its place, the `row`-th of the batch."""
@@ -170,6 +173,8 @@ class BatchBuilder:
             start = int(starts[window]) if window < len(starts) else video.num_frames
             count = min(self.frames, video.num_frames - start)
             self._fill_frames(batch, place, video, slice(start, start + count), count)
+            if batch.starts is not None:
+                batch.starts[place] = start
             if count and rated is not None and batch.weights is not None:
                 here = rated.starts == start
                 batch.weights[place, rated.labels[here]] = 1

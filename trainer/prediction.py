@@ -1,7 +1,9 @@
-"""Prediction files in the form of the YouTube-8M challenge.
+"""Prediction files in the forms of the YouTube-8M challenges.
 
-`VideoId,LabelConfidencePairs`, one video a line, `id,class score class score …`, best first
-(https://github.com/google/youtube-8m, `inference.py`).
+Of videos: `VideoId,LabelConfidencePairs`, one video a line, `id,class score class score …`, best
+first (https://github.com/google/youtube-8m, `inference.py`). Of segments: `Class,Segments`, one
+class a line, `class,id:start id:start …`, best first, at most 100,000
+(https://www.kaggle.com/c/youtube8m-2019/overview/evaluation).
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from trainer.errors import InputError
 from trainer.files import atomic_file
 from trainer.metrics import TOP_K, top_k
+from trainer.metrics.segments import MOST
 
 HEADER = ("VideoId", "LabelConfidencePairs")
+SEGMENTS_HEADER = ("Class", "Segments")
 
 
 def write_predictions(
@@ -41,6 +45,35 @@ def write_top_predictions(
         for video_id, best, best_scores in rows:
             pairs = (f"{index} {score:.6g}" for index, score in zip(best, best_scores, strict=True))
             writer.writerow((video_id, " ".join(pairs)))
+
+
+def write_segment_predictions(
+    path: str | os.PathLike[str],
+    classes: ArrayLike,
+    scores: ArrayLike,
+    video_ids: Sequence[str],
+    starts: ArrayLike,
+    most: int = MOST,
+) -> None:
+    """Write the best segments of each class; classes without one have no line.
+
+    Args:
+        path: to write.
+        classes, scores, video_ids, starts: [E] of each scored (segment, class): the class, its
+            score, the video and the segment's first second. Of equal scores the first one is
+            first.
+        most: segments of a class.
+    """
+    label, score, start = np.asarray(classes), np.asarray(scores), np.asarray(starts)
+    order = np.lexsort((-score, label))
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SEGMENTS_HEADER)
+        bounds = np.flatnonzero(np.diff(label[order])) + 1
+        for entries in np.split(order, bounds):
+            if len(entries):
+                named = (f"{video_ids[entry]}:{start[entry]}" for entry in entries[:most])
+                writer.writerow((int(label[entries[0]]), " ".join(named)))
 
 
 def read_predictions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -17,9 +16,7 @@ from trainer.evaluation import predictor, scores_of
 from trainer.input_pipeline import evaluation_batches
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import MetricsAccumulator, average_precision
-
-_SMALLER = 16
-"""Of segments a video has up to 60: that many times fewer videos are read at a time."""
+from trainer.segment_evaluation import rated_windows, segment_videos
 
 
 class Validator:
@@ -67,7 +64,7 @@ class Validator:
             self.manifest.level,
             self.manifest.num_classes,
             self.data,
-            max(1, self.batch_size // _SMALLER) if self.data.segments else self.batch_size,
+            segment_videos(self.batch_size) if self.data.segments else self.batch_size,
             self.distribution.worker,
             self.distribution.workers,
         )
@@ -93,18 +90,9 @@ class Validator:
         for read in self.batches():
             if self._interrupted():
                 raise InterruptedError
-            batch = self._rated_windows(read) if self.data.segments else read
+            batch = rated_windows(read) if self.data.segments else read
             if len(batch.labels):
                 yield scores_of(self.twin, self._predict, batch), batch
-
-    def _rated_windows(self, batch: Batch) -> Batch:
-        """The windows that have ratings; most videos have few of all that there could be."""
-        assert batch.weights is not None
-        rated = batch.weights.any(axis=1)
-        features = {name: value[rated] for name, value in batch.features.items()}
-        return dataclasses.replace(
-            batch, features=features, labels=batch.labels[rated], weights=batch.weights[rated]
-        )
 
     def _video_gap(self) -> float | None:
         metrics = MetricsAccumulator(self.manifest.num_classes)

@@ -30,12 +30,13 @@ def evaluate(
         champion_digest: Of the champion's files; changed ones make this step run again.
         overrides: JSON object of further parameters, by section.
         evaluation: evaluation.json, predictions.csv (top 20), classes.csv.
-        metrics: GAP@20, mAP, Hit@1 and PERR of each.
+        metrics: GAP@20, mAP, Hit@1 and PERR of each; of segments average precision and
+            MAP@100,000.
         classification: ROC of the top 20 predictions; labels' verticals against predictions'.
         report: What was found, as one HTML page.
 
     Returns:
-        gap: GAP@20 of the model.
+        gap: GAP@20 of the model; of segments the average precision of the rated pairs.
     """
     from components.evaluate.step import run_evaluate
     from trainer.config import run_config
@@ -52,15 +53,18 @@ def evaluate(
             f"{name}_{metric}": scores[metric]
             for name, scores in result["metrics"].items()
             for metric in ("gap", "map", "hit_at_1", "perr")
+            if metric in scores
         }
         # Metrics travel as metadata, but KFP's local cache takes an output without a file for lost.
         write_json(metrics.path, values)
-        write_json(classification.path, {name: result[name] for name in ("roc", "vertical_matrix")})
+        verticals = result.get("vertical_matrix")
+        write_json(classification.path, {"roc": result["roc"], "vertical_matrix": verticals})
     for name, value in values.items():
         metrics.log_metric(name, value)
-    roc, verticals = result["roc"], result["vertical_matrix"]
+    roc = result["roc"]
     classification.log_roc_curve(
         roc["false_positive_rate"], roc["true_positive_rate"], roc["threshold"]
     )
-    classification.log_confusion_matrix(verticals["names"], verticals["matrix"])
+    if verticals:
+        classification.log_confusion_matrix(verticals["names"], verticals["matrix"])
     return (result["metrics"]["model"]["gap"],)

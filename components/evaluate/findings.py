@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.evaluate.report import FEWEST_POSITIVES
 from trainer.evaluation import Scored
-from trainer.metrics import MetricsAccumulator
-from trainer.metrics.bootstrap import PairedBootstrap
+from trainer.metrics.bootstrap import PairedBootstrap, Predictions
 from trainer.metrics.calibration import calibration
 from trainer.metrics.slices import bounds_named, by_classes, by_videos
 from trainer.vocabulary import Vocabulary
 
 CURVE_POINTS = 200
-FEWEST_POSITIVES = 5
-"""A class with fewer is left out of best and worst: its average precision says little."""
 _FRAMES = (60, 120, 180, 240, 300)
 _LABELS = (1, 2, 3, 5, 10)
 _TRAIN_VIDEOS = (1, 10, 100, 1_000, 10_000)
@@ -26,11 +24,11 @@ _MOST_CONFUSIONS, _MOST_WORST, _EXAMPLES = 20, 12, 3
 
 
 def certainty(
-    metrics: Mapping[str, MetricsAccumulator], resamples: int, confidence: float
+    predictions: Mapping[str, Predictions], resamples: int, confidence: float
 ) -> dict[str, Any]:
     """`intervals` of each GAP, and `differences` of the model's to each other one."""
-    names = list(metrics)
-    bootstrap = PairedBootstrap(list(metrics.values()), resamples)
+    names = list(predictions)
+    bootstrap = PairedBootstrap(list(predictions.values()), resamples)
     model = names.index("model")
     return {
         "confidence": confidence,
@@ -47,12 +45,11 @@ def certainty(
     }
 
 
-def precision_recall(metrics: MetricsAccumulator) -> dict[str, list[float]]:
-    """Precision and recall of the pooled top 20 list, at evenly spaced recalls."""
-    _, scores, hits = metrics.pooled()
-    order = np.lexsort((hits, -scores))
-    found = np.cumsum(hits[order])
-    recall = found / metrics.positives.sum()
+def precision_recall(predictions: Predictions) -> dict[str, list[float]]:
+    """Precision and recall of the one list of all predictions, at evenly spaced recalls."""
+    order = np.lexsort((predictions.hits, -predictions.scores))
+    found = np.cumsum(predictions.hits[order])
+    recall = found / predictions.positives.sum()
     precision = found / np.arange(1, len(found) + 1)
     at = np.unique(np.searchsorted(recall, np.linspace(0, recall[-1], CURVE_POINTS)))
     at = at[at < len(recall)]
@@ -62,11 +59,10 @@ def precision_recall(metrics: MetricsAccumulator) -> dict[str, list[float]]:
     }
 
 
-def roc(metrics: MetricsAccumulator) -> dict[str, list[float]]:
-    """Of the pooled top 20 predictions: rates of wrong and right ones at or above a threshold."""
-    _, scores, hits = metrics.pooled()
-    order = np.argsort(-scores)
-    scores, right = scores[order], np.cumsum(hits[order])
+def roc(predictions: Predictions) -> dict[str, list[float]]:
+    """Rates of the wrong and of the right predictions that are at or above a threshold."""
+    order = np.argsort(-predictions.scores)
+    scores, right = predictions.scores[order], np.cumsum(predictions.hits[order])
     wrong = np.arange(1, len(right) + 1) - right
     ends = np.flatnonzero(np.diff(scores, append=-np.inf))
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, CURVE_POINTS).astype(int))]
@@ -77,10 +73,9 @@ def roc(metrics: MetricsAccumulator) -> dict[str, list[float]]:
     }
 
 
-def reliability(metrics: MetricsAccumulator) -> dict[str, Any]:
-    """The reliability diagram of the top 20 predictions; null for an empty bin."""
-    _, scores, hits = metrics.pooled()
-    found = calibration(scores, hits)
+def reliability(predictions: Predictions) -> dict[str, Any]:
+    """The reliability diagram of the predictions; null for an empty bin."""
+    found = calibration(predictions.scores, predictions.hits)
 
     def rounded(values: NDArray[np.float64]) -> list[float | None]:
         return [None if np.isnan(value) else round(float(value), 5) for value in values]

@@ -11,7 +11,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from components.evaluate.findings import FEWEST_POSITIVES
 from trainer.manifest import Manifest
 from trainer.reporting import plots
 from trainer.reporting.page import heading, page, section, table, tiles
@@ -19,14 +18,9 @@ from trainer.reporting.page import plots as figures
 
 CLASSES = "classes.csv"
 """One row a class: class, name, vertical, positives, and each scorer's average precision."""
+FEWEST_POSITIVES = 5
+"""A class with fewer is left out of best and worst: its average precision says little."""
 _TITLES = {"champion": "champion", "ceiling": "ceiling of the data"}
-_METRICS = (
-    ("gap", "GAP@20"),
-    ("map", "mAP"),
-    ("map_all_classes", "mAP, all classes"),
-    ("hit_at_1", "Hit@1"),
-    ("perr", "PERR"),
-)
 _SHOWN = 12
 
 
@@ -50,27 +44,48 @@ def evaluation_page(
 
 
 def evaluation_sections(result: dict[str, Any], classes: list[dict[str, str]]) -> list[Markup]:
-    """Metrics and how sure they are; parts of the data; mistakes; whether scores are right."""
-    return [
-        _metrics(result),
-        _parts(result),
-        _mistakes(result, classes),
-        _reliability(result),
-    ]
+    """Metrics and how sure they are; parts of the data; mistakes; whether scores are right.
+
+    Of segments there are the first and the last, and the classes.
+    """
+    parts = [_metrics(result)]
+    if _of_segments(result):
+        parts.append(section("Classes", "Of the rated segments.", *_best_and_worst(classes)))
+    else:
+        parts += [_parts(result), _mistakes(result, classes)]
+    return [*parts, _reliability(result)]
+
+
+def columns_of(result: dict[str, Any]) -> dict[str, str]:
+    """The metrics that an evaluation has, by key, as they are called in tables."""
+    if _of_segments(result):
+        return {"gap": "avg. prec.", "map": "MAP@100,000"}
+    return {
+        "gap": "GAP@20",
+        "map": "mAP",
+        "map_all_classes": "mAP, all classes",
+        "hit_at_1": "Hit@1",
+        "perr": "PERR",
+    }
+
+
+def _of_segments(result: dict[str, Any]) -> bool:
+    return "slices" not in result
 
 
 def _metrics(result: dict[str, Any]) -> Markup:
     metrics, names = result["metrics"], result["names"]
+    shown, headline, model = columns_of(result), result["headline"], result["metrics"]["model"]
     rows = [
         (
             title(name, names),
-            *(f"{one[key]:.4f}" for key, _ in _METRICS),
+            *(f"{one[key]:.4f}" for key in shown),
             _interval(result["intervals"][name], ""),
         )
         for name, one in metrics.items()
     ]
     percent = f"{result['confidence']:.0%}"
-    columns = ("", *(words for _, words in _METRICS), f"GAP's {percent} interval")
+    columns = ("", *shown.values(), f"{percent} interval of the first")
     differences = [
         (
             f"model − {title(name, names)}",
@@ -87,10 +102,12 @@ def _metrics(result: dict[str, Any]) -> Markup:
     parts = [
         tiles(
             [
-                (f"{metrics['model']['gap']:.4f}", "GAP@20 of the model"),
-                (f"{metrics['model']['hit_at_1']:.1%}", "best guess is a label (Hit@1)"),
+                (f"{model['gap']:.4f}", f"{headline}, model"),
+                (f"{model['hit_at_1']:.1%}", "best guess is a label (Hit@1)")
+                if "hit_at_1" in model
+                else (f"{model['pairs']:,}", "rated segments and classes"),
                 (f"{result['videos']:,}", f"videos of {result['split']}"),
-                (f"{metrics['model']['positives']:,}", "labels on them"),
+                (f"{model['positives']:,}", "labels on them"),
                 (f"{result['reliability']['model']['error']:.3f}", "calibration error"),
             ]
         ),
@@ -99,14 +116,14 @@ def _metrics(result: dict[str, Any]) -> Markup:
     if differences:
         parts += [
             heading("Differences on the same videos"),
-            table(("", "GAP@20", f"{percent} interval", ""), differences),
+            table(("", headline, f"{percent} interval", ""), differences),
         ]
     parts.append(
         figures(
             [
                 (
                     plots.lines(curves, "recall", "precision", y_limits=(0, 1.02)),
-                    "All videos' top 20 predictions pooled; the area under it is GAP@20.",
+                    f"All videos' predictions that count in one list; the area is the {headline}.",
                 )
             ]
         )
@@ -138,7 +155,7 @@ def _parts(result: dict[str, Any]) -> Markup:
                 ("", *(title(name, names) for name in scorers), "videos", "classes", "labels"),
                 [
                     (
-                        one["name"],
+                        Markup("<span>{}</span>").format(one["name"]),  # no number, whatever it is
                         *(_number(one["gap"][name]) for name in scorers),
                         f"{one['videos']:,}",
                         f"{one['classes']:,}",
@@ -161,8 +178,7 @@ def _number(value: float | None) -> str:
 
 
 def _mistakes(result: dict[str, Any], classes: list[dict[str, str]]) -> Markup:
-    scored = [c for c in classes if c["model"] and int(c["positives"]) >= FEWEST_POSITIVES]
-    scored.sort(key=lambda c: -float(c["model"]))
+    scored = _by_precision(classes)
     parts = []
     if scored:
         positives = [int(c["positives"]) for c in scored]
@@ -198,14 +214,7 @@ def _mistakes(result: dict[str, Any], classes: list[dict[str, str]]) -> Markup:
                 for one in result["worst_classes"]
             ],
         ),
-        heading("Best classes"),
-        table(
-            ("class", "name", "vertical", "labels", "average precision"),
-            [
-                (c["class"], c["name"], c["vertical"], c["positives"], f"{float(c['model']):.3f}")
-                for c in scored[:_SHOWN]
-            ],
-        ),
+        *_best_and_worst(classes)[:2],
     ]
     return section(
         "Mistakes",
@@ -213,6 +222,27 @@ def _mistakes(result: dict[str, Any], classes: list[dict[str, str]]) -> Markup:
         "place, and the ids of videos to look at.",
         *parts,
     )
+
+
+def _best_and_worst(classes: list[dict[str, str]]) -> list[Markup]:
+    """Headings and tables: the best, then the worst."""
+    scored = _by_precision(classes)
+    columns = ("class", "name", "vertical", "labels", "average precision")
+    parts = []
+    for words, chosen in (("Best", scored[:_SHOWN]), ("Worst", scored[: -_SHOWN - 1 : -1])):
+        rows = [
+            (c["class"], c["name"], c["vertical"], c["positives"], f"{float(c['model']):.3f}")
+            for c in chosen
+        ]
+        enough = f"(of those with at least {FEWEST_POSITIVES} labels)"
+        parts += [heading(f"{words} classes {enough}"), table(columns, rows)]
+    return parts
+
+
+def _by_precision(classes: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Those that have enough labels, the best first."""
+    scored = [c for c in classes if c["model"] and int(c["positives"]) >= FEWEST_POSITIVES]
+    return sorted(scored, key=lambda c: -float(c["model"]))
 
 
 def _ids(videos: Sequence[str]) -> Markup:
@@ -247,8 +277,7 @@ def _reliability(result: dict[str, Any]) -> Markup:
     return section(
         "Are the scores right?",
         "Of predictions with a score of 0.7, seven in ten should be labels. The expected "
-        "calibration error is the mean distance from that, over the top 20 predictions of each "
-        "video.",
+        "calibration error is the mean distance from that, over all predictions that count.",
         figures(
             [
                 (

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from trainer.errors import InputError
-from trainer.prediction import read_predictions, write_predictions
+from trainer.prediction import (
+    read_predictions,
+    write_predictions,
+    write_segment_predictions,
+)
 
 
 def test_a_file_by_hand(tmp_path):
@@ -36,3 +40,22 @@ def test_what_is_wrong_is_said(content, words, tmp_path):
         read_predictions(path, 3)
     with pytest.raises(InputError, match="no such file"):
         read_predictions(tmp_path / "absent", 3)
+
+
+def test_the_segment_form_by_hand(tmp_path):
+    write_segment_predictions(
+        tmp_path / "s.csv",
+        classes=[7, 3, 7, 7, 3],
+        scores=[0.2, 0.5, 0.9, 0.2, 0.6],
+        video_ids=["aaaa", "bbbb", "aaaa", "cccc", "cccc"],
+        starts=[0, 5, 10, 15, 20],
+        most=2,
+    )
+    assert (tmp_path / "s.csv").read_text() == (
+        "Class,Segments\n3,cccc:20 bbbb:5\n7,aaaa:10 aaaa:0\n"
+    )
+
+
+def test_no_segment_no_line(tmp_path):
+    write_segment_predictions(tmp_path / "s.csv", [], [], [], [])
+    assert (tmp_path / "s.csv").read_text() == "Class,Segments\n"

@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -19,6 +19,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from trainer.metrics.accumulator import MetricsAccumulator
+from trainer.metrics.ranking import average_precision
 
 _NEW_TIE, _HIT, _VIDEO_SHIFT = 1, 2, 2
 
@@ -32,11 +33,35 @@ class Interval:
     high: float
 
 
+class Predictions(NamedTuple):
+    """What a model said of N videos, in one list.
+
+    Attributes:
+        videos: int [E], number of each prediction's video.
+        scores: [E].
+        hits: bool [E].
+        positives: int [N], labels of each video.
+    """
+
+    videos: NDArray[np.integer[Any]]
+    scores: NDArray[np.floating[Any]]
+    hits: NDArray[np.bool_]
+    positives: NDArray[np.integer[Any]]
+
+    @classmethod
+    def of(cls, metrics: MetricsAccumulator) -> Predictions:
+        """The pooled top k of every video."""
+        _, scores, hits = metrics.pooled()
+        counts = metrics.counts
+        each = len(scores) // max(1, len(counts))
+        return cls(np.repeat(np.arange(len(counts)), each), scores, hits, counts)
+
+
 class PairedBootstrap:
     """GAPs of several models on the same resamples of their videos.
 
     Args:
-        models: each of the same videos, in the same order.
+        models: what each said of the same videos, in the same order.
         resamples: how many.
         seed: of the draws.
 
@@ -48,11 +73,13 @@ class PairedBootstrap:
         ValueError: models of different numbers of videos.
     """
 
-    def __init__(self, models: Sequence[MetricsAccumulator], resamples: int, seed: int = 0) -> None:
-        counts = [model.counts for model in models]
+    def __init__(self, models: Sequence[Predictions], resamples: int, seed: int = 0) -> None:
+        counts = [model.positives for model in models]
         if any(not np.array_equal(counts[0], other) for other in counts[1:]):
             raise ValueError("the models were not scored on the same videos in the same order")
-        self.values = np.array([model.gap() for model in models])
+        self.values = np.array(
+            [average_precision(one.scores, one.hits, int(one.positives.sum())) for one in models]
+        )
         self.gaps = _resampled(models, counts[0], resamples, seed)
 
     def interval(self, model: int, confidence: float) -> Interval:
@@ -72,13 +99,13 @@ def _interval(value: float, resampled: NDArray[np.float64], confidence: float) -
 
 
 def _resampled(
-    models: Sequence[MetricsAccumulator], counts: NDArray[np.int32], resamples: int, seed: int
+    models: Sequence[Predictions], counts: NDArray[np.integer[Any]], resamples: int, seed: int
 ) -> NDArray[np.float64]:
     videos = len(counts)
     lists = [_sorted_list(model) for model in models]
-    # Every draw has as many entries in its list.
-    longest = max(len(one) for one in lists)
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, longest + 1))])
+    # The longest list that a draw can have: only the video that has most, again and again.
+    most = max(int(np.bincount(model.videos, minlength=1).max()) for model in models)
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most * videos + 1))])
     gaps = np.zeros((resamples, len(models)))
 
     def resample(number: int) -> None:
@@ -94,18 +121,16 @@ def _resampled(
     return gaps
 
 
-def _sorted_list(model: MetricsAccumulator) -> NDArray[np.uint32]:
-    """The pooled list, best first: of each entry its video, whether it is a hit, begins a tie."""
-    _, scores, hits = model.pooled()
-    order = np.argsort(-scores)
-    scores = scores[order]
+def _sorted_list(model: Predictions) -> NDArray[np.uint32]:
+    """The list, best first: of each entry its video, whether it is a hit, begins a tie."""
+    order = np.argsort(-model.scores)
+    scores = model.scores[order]
     new_tie = np.ones(len(order), bool)
     np.not_equal(scores[1:], scores[:-1], out=new_tie[1:])
-    predictions = len(order) // max(1, model.videos)
-    entries = (order // max(1, predictions)).astype(np.uint32) << np.uint32(_VIDEO_SHIFT)
-    entries |= np.where(hits[order], np.uint32(_HIT), np.uint32(0))
+    entries = model.videos[order].astype(np.uint32) << np.uint32(_VIDEO_SHIFT)
+    entries |= np.where(model.hits[order], np.uint32(_HIT), np.uint32(0))
     entries |= np.where(new_tie, np.uint32(_NEW_TIE), np.uint32(0))
-    end = np.array([model.videos << _VIDEO_SHIFT | _NEW_TIE], np.uint32)
+    end = np.array([len(model.positives) << _VIDEO_SHIFT | _NEW_TIE], np.uint32)
     return np.concatenate([entries, end])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 _HERE = Path(__file__).parent
+_NUMBER = re.compile(r"[+\-−]?[0-9]")
 
 
 def page(title: str, subtitle: str, sections: Iterable[Markup]) -> str:
@@ -34,12 +36,12 @@ def tiles(values: Sequence[tuple[str, str]]) -> Markup:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
-    """A table; a column whose first cell starts with a digit, − or – aligns right.
+    """A table; a column whose first cell starts with a digit, signed or not, aligns right.
 
     A cell may be Markup; everything else is escaped.
     """
     body = [[cell if isinstance(cell, Markup) else escape(cell) for cell in row] for row in rows]
-    numeric = [bool(body) and str(body[0][i])[:1].isdecimal() for i in range(len(columns))]
+    numeric = [bool(body) and bool(_NUMBER.match(str(body[0][i]))) for i in range(len(columns))]
     kind = [Markup(' class="number"') if is_number else Markup("") for is_number in numeric]
 
     def line(tag: str, cells: Sequence[Any]) -> Markup:

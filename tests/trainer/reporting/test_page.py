@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from components.evaluate.report import evaluation_section
 from tests.browser import WIDTHS, look, needs_browser
 from trainer.reporting import plots
 from trainer.reporting.page import page, section, table, tiles
@@ -21,6 +20,7 @@ def test_text_is_escaped_and_numbers_align():
     assert "&lt;b&gt;&amp;" in html
     assert "<i>x</i>" in html
     assert html.count('class="number"') == 3
+    assert table(("a", "b"), [("+0.5", "-x"), ("−1", "2")]).count('class="number"') == 3
     assert "<script>" not in page("<script>", "x", [section("<script>", "y", tiles([("<", ">")]))])
 
 
@@ -44,22 +44,19 @@ def test_plots_take_the_page_s_colours():
 @pytest.fixture
 def report(tmp_path):
     path = tmp_path / "report.html"
-    metrics = dict.fromkeys(("gap", "map", "map_all_classes", "hit_at_1", "perr"), 0.5)
-    curve = {"recall": np.linspace(0, 1, 9).tolist(), "precision": np.linspace(1, 0, 9).tolist()}
-    evaluation = {
-        "names": {"model": "nextvlad"}, "metrics": {"model": metrics | {"positives": 3}},
-        "precision_recall": {"model": curve, "ceiling": curve}, "videos": 20, "split": "validate",
-    }  # fmt: skip
-    classes = [
-        {"class": str(i), "name": f"A rather long name of class {i}", "vertical": "Games",
-         "positives": "9", "model": "0.5"} for i in range(12)
-    ]  # fmt: skip
+    names = [f"A rather long name of class {i}" for i in range(12)]
+    drawn = [
+        (heat(), "It is embedded."),
+        (plots.lines({"a": ([0, 1], [0.1, 1])}, "x", "y", diagonal=True), "A line."),
+        (plots.matrix(np.eye(12).tolist(), names, "x", "y"), "Names on both sides."),
+    ]
+    rows = [(i, name, f"{i / 12:+.4f}", "x" * 40) for i, name in enumerate(names)]
     html = page(
         "Report",
         "a" * 200,
         [
-            section("Heat", "A picture.", figures([(heat(), "It is embedded.")])),
-            evaluation_section(evaluation, classes),
+            section("Plots", "Some pictures.", figures(drawn)),
+            section("Table", "Some rows.", table(("class", "name", "value", "more"), rows)),
         ],
     )
     path.write_text(html, encoding="utf-8")
