@@ -56,6 +56,7 @@ benchmark: setup ## measure speed, memory and learning (forty minutes, on a quie
 	@$(PY) -m benchmarks.resume
 	@$(PY) -m benchmarks.statistics_pass
 	@$(PY) -m benchmarks.download
+	@$(PY) -m benchmarks.evaluation
 	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts

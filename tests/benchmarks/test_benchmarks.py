@@ -107,3 +107,13 @@ def test_fetching(tmp_path):
     assert re.search(r"^8 shards of 1.3 MB, 8 at once$", output, re.MULTILINE)
     assert len(re.findall(r"^components.download +[\d,]+ MB/s", output, re.MULTILINE)) == 2
     assert len(re.findall(r"^memory with 16 at once: \d+ MB$", output, re.MULTILINE)) == 2
+
+
+def test_the_metrics_and_the_bootstrap():
+    output = run(
+        "evaluation", "--videos", "300", "--rounds", "1", "--resamples", "20",
+        "--all-videos", "600",
+    )  # fmt: skip
+    assert re.search(r"^all metrics +[\d.]+ s  spread [\d.]+%  [\d.]+ ×$", output, re.MULTILINE)
+    assert "20 paired resamples of two models" in output
+    assert re.search(r"^metrics of 600 videos: [\d.]+ GB at most$", output, re.MULTILINE)
