@@ -31,6 +31,7 @@ class Batch:
         video_ids: [B] (of segments: of each video once).
         places: int64 [n,2]: shard and record of each video.
         starts: int32 [B], the first second of each segment; None: whole videos.
+        lengths: int32 [n], frames of each video's record; None: video-level data.
     """
 
     features: dict[str, NDArray[Any]]
@@ -39,6 +40,7 @@ class Batch:
     video_ids: list[str]
     places: NDArray[np.int64]
     starts: NDArray[np.int32] | None = None
+    lengths: NDArray[np.int32] | None = None
 
 
 class BatchMemory:
@@ -121,11 +123,14 @@ class BatchBuilder:
             starts = np.zeros(size, np.int32)
             weights = self._memory.array((size, self.num_classes), np.float32)
             weights[:] = 0
-        return Batch(features, labels, weights, [""] * len(places), places, starts)
+        lengths = np.zeros(len(places), np.int32) if self.level == records.FRAME else None
+        return Batch(features, labels, weights, [""] * len(places), places, starts, lengths)
 
     def fill(self, batch: Batch, row: int, video: records.VideoRecord, epoch: int) -> None:
         """Put a video in its place, the `row`-th of the batch."""
         batch.video_ids[row] = video.video_id
+        if batch.lengths is not None:
+            batch.lengths[row] = video.num_frames
         if self.data.segments:
             self._fill_segments(batch, row, video, epoch)
             return

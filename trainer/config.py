@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -391,6 +392,10 @@ class StatisticsConfig:
     run_label_drift_error: float = _distance(0.3, "the same, above which the run stops")
 
 
+_FEWEST_OUTSIDE = 5
+"""Resamples beyond an end of an interval: of fewer that end would be the extreme of a few draws."""
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """How a trained model is scored."""
@@ -410,8 +415,24 @@ class EvaluationConfig:
         minimum=0.5, maximum=0.9999,
     )  # fmt: skip
     resamples: int = parameter(
-        1000, "of the videos, by the paired bootstrap", minimum=100, maximum=100_000
+        1000, "of the videos, by the paired bootstrap", minimum=200, maximum=100_000
     )
+    champion_videos: int = parameter(
+        100,
+        "videos with labels, of fewer no model is called better than the champion: their interval "
+        "is too narrow",
+        minimum=2,
+    )
+
+    def __post_init__(self) -> None:
+        outside = self.resamples * (1 - self.confidence) / 2
+        if outside < _FEWEST_OUTSIDE:
+            least = math.ceil(2 * _FEWEST_OUTSIDE / (1 - self.confidence))
+            raise InputError(
+                f"evaluation.resamples is {self.resamples:,}, expected at least {least:,} with "
+                f"evaluation.confidence {self.confidence:g}: {_FEWEST_OUTSIDE} outside either end "
+                "of the interval"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

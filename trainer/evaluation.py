@@ -36,7 +36,7 @@ class Scored:
         mistakes: of all records.
         model_name: its name among `trainer.models.MODELS`.
         video_ids: in the order of the shards.
-        num_frames: int32 [N] that the model saw; empty for video-level data.
+        lengths: int32 [N], frames of each video; empty for video-level data.
         seconds: wall time.
         metrics_seconds: of it, spent on metrics.
     """
@@ -45,7 +45,7 @@ class Scored:
     mistakes: Mistakes
     model_name: str
     video_ids: list[str]
-    num_frames: NDArray[np.int32]
+    lengths: NDArray[np.int32]
     seconds: float
     metrics_seconds: float
 
@@ -95,14 +95,14 @@ def score_shards(
     )
     scored = (
         (scores_of(model, predict, batch), batch.labels, batch.video_ids,
-         batch.features.get("num_frames", np.zeros(0, np.int32)))
+         np.zeros(0, np.int32) if batch.lengths is None else batch.lengths)
         for batch in batches
     )  # fmt: skip
     return collect(model.name, scored, manifest, shards, progress)
 
 
 Answers = Iterable[tuple[NDArray[np.float32], NDArray[Any], list[str], NDArray[np.int32]]]
-"""Of batches: scores [B,C], labels [B,C], ids [B], and numbers of frames ([B], or empty)."""
+"""Of batches: scores [B,C], labels [B,C], ids [B], and frames of each video ([B], or empty)."""
 
 
 def collect(
@@ -119,16 +119,16 @@ def collect(
     """
     metrics, mistakes = MetricsAccumulator(manifest.num_classes), Mistakes(manifest.num_classes)
     video_ids: list[str] = []
-    frames = [np.zeros(0, np.int32)]
+    lengths = [np.zeros(0, np.int32)]
     in_metrics = 0.0
     start = time.monotonic()
-    for scores, labels, ids, num_frames in answers:
+    for scores, labels, ids, frames in answers:
         begin = time.monotonic()
         for ranked in metrics.ranked(scores, labels):
             metrics.add_ranked(ranked)
             mistakes.add(ranked)
         video_ids += ids
-        frames.append(num_frames)
+        lengths.append(frames)
         in_metrics += time.monotonic() - begin
         if progress:
             progress.advance(len(ids))
@@ -138,7 +138,7 @@ def collect(
             "a label"
         )
     seconds = time.monotonic() - start
-    return Scored(metrics, mistakes, name, video_ids, np.concatenate(frames), seconds, in_metrics)
+    return Scored(metrics, mistakes, name, video_ids, np.concatenate(lengths), seconds, in_metrics)
 
 
 def scores_of(model: keras.Model, predict: Predict, batch: Batch) -> NDArray[np.float32]:
@@ -184,10 +184,13 @@ def trained_config(folder: str | os.PathLike[str], manifest: Manifest) -> dict[s
             vocabulary.
     """
     content: dict[str, Any] = read_json(Path(folder) / "config.json")
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("max_frames"), int):
+        raise InputError(f"{folder}/config.json: is no configuration of a trained model")
     for name in ("level", "num_classes"):
-        if content[name] != getattr(manifest, name):
+        if content.get(name) != getattr(manifest, name):
             raise InputError(
-                f"{folder}: the model's {name} is {content[name]}, the data's "
+                f"{folder}: the model's {name} is {content.get(name)}, the data's "
                 f"{getattr(manifest, name)}"
             )
     known, found = manifest.vocabulary_digest(), content.get("vocabulary_digest", "")

@@ -136,9 +136,9 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise InputError(f"{path}: no such model")
     try:
         return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: is no model that can be loaded ({first_line})") from error
+    except Exception as error:  # of a damaged file Keras raises what its readers do: anything
+        words = [*str(error).strip().splitlines(), type(error).__name__]
+        raise InputError(f"{path}: is no model that can be loaded ({words[0]})") from error
 
 
 def load_author_weights(model: keras.Model, variables: Mapping[str, Any]) -> None:

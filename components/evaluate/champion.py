@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import google.api_core.exceptions
 import google.auth.exceptions
@@ -18,10 +18,12 @@ from components.download.cloud_storage import SCHEME, CloudStorage
 from components.download.local_store import md5_of
 from trainer.errors import InputError
 from trainer.files import BUCKETS, local_path
+from trainer.progress import say
 
 _REGISTERED = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<location>[a-z0-9-]+)/models/[^/@]+(@[^/]+)?"
 )
+_MODELS = ("model.keras", "saved_model/saved_model.pb", "saved_model.pb")
 _SECONDS = 60.0
 
 
@@ -43,12 +45,16 @@ def resolved(champion: str) -> tuple[str, str]:
     uri = _registered(champion) if champion.startswith("projects/") else champion
     facts = [uri]
     if _in_bucket(uri):
-        for one in _objects(uri).values():
+        objects = _objects(uri)
+        prefix = f"{uri.rstrip('/')}/"
+        _check_models(champion, (name.removeprefix(prefix) for name in objects))
+        for one in objects.values():
             facts.append(f"{one.uri} {one.generation}")
     else:
         folder = local_path(uri)
         if not folder.is_dir():
             raise InputError(f"champion {champion}: no such folder: {folder}")
+        _check_models(champion, (name for name in _MODELS if (folder / name).is_file()))
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             facts.append(f"{path.relative_to(folder)} {md5_of(path)}")
     return uri, hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
@@ -73,6 +79,34 @@ def local_folder(uri: str) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         yield Path(scratch)
+
+
+@contextlib.contextmanager
+def named(champion: str) -> Iterator[None]:
+    """Errors that say which of the models they are of."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"champion {champion}: {error}") from None
+
+
+class _OfVideos(Protocol):
+    video_ids: list[str]
+
+
+def check_same_videos(champion: str, one: _OfVideos, other: _OfVideos) -> None:
+    """Raise `InputError` unless two models were scored on the same videos in the same order."""
+    if one.video_ids != other.video_ids:
+        raise InputError(f"champion {champion}: was not scored on the same videos as the model")
+
+
+def _check_models(champion: str, names: Iterable[str]) -> None:
+    """Raise `InputError` unless one of the files is a model: hours before it is loaded."""
+    if not set(names) & set(_MODELS):
+        raise InputError(
+            f"champion {champion}: has no model: expected {', '.join(_MODELS[:-1])} or "
+            f"{_MODELS[-1]} there"
+        )
 
 
 def _in_bucket(uri: str) -> bool:
@@ -108,6 +142,7 @@ def _registered(name: str) -> str:
     if not model.artifact_uri:
         raise InputError(f"champion {name}: the registry has no files of it (artifact_uri)")
     uri: str = model.artifact_uri
+    say("download", f"champion {name}: version {model.version_id} at {uri}")
     return uri
 
 

@@ -31,6 +31,7 @@ def certainty(
     bootstrap = PairedBootstrap(list(predictions.values()), resamples)
     model = names.index("model")
     return {
+        "labelled_videos": int((predictions["model"].positives > 0).sum()),
         "confidence": confidence,
         "resamples": resamples,
         "intervals": {
@@ -47,10 +48,11 @@ def certainty(
 
 def precision_recall(predictions: Predictions) -> dict[str, list[float]]:
     """Precision and recall of the one list of all predictions, at evenly spaced recalls."""
-    order = np.lexsort((predictions.hits, -predictions.scores))
-    found = np.cumsum(predictions.hits[order])
-    recall = found / predictions.positives.sum()
-    precision = found / np.arange(1, len(found) + 1)
+    scores, right = _ranked(predictions)
+    # Between equal scores there is no threshold.
+    ends = np.flatnonzero(np.diff(scores, append=-np.inf))
+    recall = right[ends] / predictions.positives.sum()
+    precision = right[ends] / (ends + 1)
     at = np.unique(np.searchsorted(recall, np.linspace(0, recall[-1], CURVE_POINTS)))
     at = at[at < len(recall)]
     return {
@@ -59,17 +61,26 @@ def precision_recall(predictions: Predictions) -> dict[str, list[float]]:
     }
 
 
+def _ranked(predictions: Predictions) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Scores, best first, and how many of the predictions up to each are right."""
+    order = np.argsort(-predictions.scores)
+    return predictions.scores[order], np.cumsum(predictions.hits[order])
+
+
 def roc(predictions: Predictions) -> dict[str, list[float]]:
     """Rates of the wrong and of the right predictions that are at or above a threshold."""
-    order = np.argsort(-predictions.scores)
-    scores, right = predictions.scores[order], np.cumsum(predictions.hits[order])
+    scores, right = _ranked(predictions)
     wrong = np.arange(1, len(right) + 1) - right
     ends = np.flatnonzero(np.diff(scores, append=-np.inf))
     ends = ends[np.unique(np.linspace(0, len(ends) - 1, CURVE_POINTS).astype(int))]
+    # Above all scores nothing is predicted.
     return {
-        "false_positive_rate": (wrong[ends] / max(1, wrong[-1])).round(6).tolist(),
-        "true_positive_rate": (right[ends] / max(1, right[-1])).round(6).tolist(),
-        "threshold": scores[ends].astype(float).round(6).tolist(),
+        "false_positive_rate": [0.0, *(wrong[ends] / max(1, wrong[-1])).round(6).tolist()],
+        "true_positive_rate": [0.0, *(right[ends] / max(1, right[-1])).round(6).tolist()],
+        "threshold": [
+            round(float(scores[0]) + 1, 6),
+            *scores[ends].astype(float).round(6).tolist(),
+        ],
     }
 
 
@@ -99,12 +110,12 @@ def slices(
         train_videos: int [C], how many videos of train have each class.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
+    lengths, counts = scored["model"].lengths, scored["model"].metrics.counts
     for name, one in scored.items():
-        counts = one.metrics.counts
         rows = []
-        if len(one.num_frames):
+        if len(lengths):
             parts = [
-                (words, (low <= one.num_frames) & (one.num_frames < high))
+                (words, (low <= lengths) & (lengths < high))
                 for low, high, words in bounds_named(_FRAMES, "frames")
             ]
             rows += by_videos(one.metrics, "length of the video", parts)
@@ -159,10 +170,7 @@ def vertical_matrix(model: Scored, vocabulary: Vocabulary) -> dict[str, Any]:
     within = np.arange(arrays["hits"].shape[1]) < arrays["counts"][:, None]
     right = vertical[arrays["classes"][arrays["hits"] & within]]
     np.add.at(matrix, (right, right), 1)
-    pairs = model.mistakes.confusions(np.iinfo(np.int64).max)
-    missed = vertical[np.array([pair.missed for pair in pairs], int)]
-    predicted = vertical[np.array([pair.predicted for pair in pairs], int)]
-    np.add.at(matrix, (missed, predicted), [pair.times for pair in pairs])
+    matrix += model.mistakes.group_matrix(vertical, len(names))
     return {"names": list(names), "matrix": np.rint(matrix).astype(int).tolist()}
 
 

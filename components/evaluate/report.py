@@ -84,7 +84,7 @@ def _metrics(result: dict[str, Any]) -> Markup:
         )
         for name, one in metrics.items()
     ]
-    percent = f"{result['confidence']:.0%}"
+    percent = f"{100 * result['confidence']:g}%"
     columns = ("", *shown.values(), f"{percent} interval of the first")
     differences = [
         (
@@ -156,7 +156,7 @@ def _parts(result: dict[str, Any]) -> Markup:
                 [
                     (
                         Markup("<span>{}</span>").format(one["name"]),  # no number, whatever it is
-                        *(_number(one["gap"][name]) for name in scorers),
+                        *(_number(one["gap"].get(name)) for name in scorers),
                         f"{one['videos']:,}",
                         f"{one['classes']:,}",
                         f"{one['positives']:,}",

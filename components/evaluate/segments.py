@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate import findings
-from components.evaluate.champion import local_folder
+from components.evaluate.champion import check_same_videos, local_folder, named
 from components.evaluate.report import CLASSES
 from components.evaluate.videos import write_classes
 from trainer.config import EvaluationConfig
@@ -47,11 +47,9 @@ class SegmentEvaluation:
             if (path := Path(trained_model) / file).is_file() or file == MODEL:
                 self._scored[name] = self._score(path)
         if champion:
-            with local_folder(champion) as folder:
-                try:
-                    self._scored["champion"] = self._score_champion(folder)
-                except InputError as error:
-                    raise InputError(f"champion {champion}: {error}") from None
+            with local_folder(champion) as folder, named(champion):
+                self._scored["champion"] = self._score_champion(folder)
+            check_same_videos(champion, self._scored["champion"], self._scored["model"])
 
     def _score(self, path: Path) -> ScoredSegments:
         manifest = self._manifest
@@ -84,6 +82,7 @@ class SegmentEvaluation:
             "videos": len(model.video_ids),
             "names": {name: one.model_name for name, one in self._scored.items()},
             "metrics": metrics,
+            "champion_vocabulary_known": True,
             **findings.certainty(predictions, settings.resamples, settings.confidence),
             "examples_per_second": round(len(model.video_ids) / model.seconds, 1),
             "metrics_share_of_scoring": round(model.metrics_seconds / model.seconds, 4),

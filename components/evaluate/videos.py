@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluate import findings
-from components.evaluate.champion import local_folder
+from components.evaluate.champion import check_same_videos, local_folder, named
 from components.evaluate.report import CLASSES
-from trainer.champion import score_champion
+from trainer.champion import Champion
 from trainer.config import EvaluationConfig
-from trainer.errors import InputError
 from trainer.evaluation import Scored, score_predictions, score_shards, trained_config
 from trainer.files import local_path
 from trainer.manifest import Manifest
 from trainer.metrics.bootstrap import Predictions
 from trainer.models import load_model
 from trainer.prediction import write_top_predictions
-from trainer.progress import Progress
+from trainer.progress import Progress, say
 from trainer.training import BASELINE, MODEL
 
 HEADLINE = "GAP@20"
+UNKNOWN_VOCABULARY = "whether its classes are the data's is not known, as one has no names"
 
 
 class VideoEvaluation:
@@ -60,27 +61,29 @@ class VideoEvaluation:
 
     def _score_all(self, trained_model: str, champion: str) -> dict[str, Scored]:
         manifest, batch_size = self._manifest, self._settings.batch_size
-        trained = trained_config(trained_model, manifest)
+        frames = trained_config(trained_model, manifest)["data"]["max_frames"]
         shards, total = manifest.split(self._split), manifest.records(self._split)
         scored: dict[str, Scored] = {}
-        for name, file in (("model", MODEL), ("baseline", BASELINE)):
-            if (path := Path(trained_model) / file).is_file() or file == MODEL:
-                progress = Progress("evaluate", total, "videos")
-                scored[name] = score_shards(
-                    load_model(path), manifest, shards, trained["data"]["max_frames"],
-                    batch_size, progress,
-                )  # fmt: skip
-        if champion:
-            progress = Progress("evaluate", total, "videos by the champion")
-            with local_folder(champion) as folder:
-                try:
-                    scored["champion"] = score_champion(
-                        folder, manifest, shards, batch_size, progress
+        self._vocabulary_known = True
+        with contextlib.ExitStack() as held:
+            if champion:
+                # Before anything is scored: what does not load is said at once.
+                with named(champion):
+                    other = Champion(held.enter_context(local_folder(champion)), manifest)
+                self._vocabulary_known = other.vocabulary_known
+                if not other.vocabulary_known:
+                    say("evaluate", f"warning: champion {champion}: {UNKNOWN_VOCABULARY}")
+            for name, file in (("model", MODEL), ("baseline", BASELINE)):
+                if (path := Path(trained_model) / file).is_file() or file == MODEL:
+                    progress = Progress("evaluate", total, "videos")
+                    scored[name] = score_shards(
+                        load_model(path), manifest, shards, frames, batch_size, progress
                     )
-                except InputError as error:
-                    raise InputError(f"champion {champion}: {error}") from None
-            if scored["champion"].video_ids != scored["model"].video_ids:
-                raise InputError(f"champion {champion}: was not scored on the same videos")
+            if champion:
+                progress = Progress("evaluate", total, "videos by the champion")
+                with named(champion):
+                    scored["champion"] = other.score(shards, batch_size, progress)
+                check_same_videos(champion, scored["champion"], scored["model"])
         return scored
 
     def result(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ class VideoEvaluation:
             "videos": model.metrics.videos,
             "names": {name: one.model_name for name, one in self._scored.items()},
             "metrics": {name: one.result()._asdict() for name, one in metrics.items()},
+            "champion_vocabulary_known": self._vocabulary_known,
             **findings.certainty(predictions, settings.resamples, settings.confidence),
             "examples_per_second": round(model.metrics.videos / model.seconds, 1),
             "metrics_share_of_scoring": round(model.metrics_seconds / model.seconds, 4),

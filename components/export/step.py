@@ -76,6 +76,7 @@ def run_export(
             "top_k": top_k,
             "level": manifest.level,
             "num_classes": manifest.num_classes,
+            "vocabulary_digest": manifest.vocabulary_digest(),
             "data_fingerprint": manifest.fingerprint,
             "bytes": sum(f.stat().st_size for f in saved_model.rglob("*") if f.is_file()),
             "reloaded_records": checked["records"],

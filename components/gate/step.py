@@ -16,14 +16,14 @@ def run_gate(evaluation: str, min_gap: float, config: Config, output: str) -> tu
     Args:
         evaluation: folder of the evaluate step.
         min_gap: the lowest GAP that is blessed.
-        config: `evaluation.champion_margin` is used.
+        config: `evaluation.champion_margin` and `champion_videos` are used.
         output: Markdown file to write.
 
     Raises:
         InputError: no evaluation there.
     """
     content = read_json(Path(evaluation) / "evaluation.json")
-    blessed, reason = verdict(content, min_gap, config.evaluation.champion_margin)
+    blessed, reason = verdict(content, min_gap, config.evaluation)
     words = "Blessed" if blessed else "Not blessed"
     with atomic_file(output) as partial:
         partial.write_text(f"**{words}**: {reason}.\n", encoding="utf-8")

@@ -115,6 +115,19 @@ def test_a_model_that_is_not_blessed_ends_well_without_an_export(workplace):
     assert not (workplace.last() / "serving_model").exists()
     assert "Not exported" in (workplace.last() / "report.html").read_text()
 
+    # Its own champion: the evaluation is made anew beside it, and again when its files change.
+    champion = workplace.last() / "trained_model"
+    beside = workplace.run("--set", f"champion={champion}")
+    assert workplace.ran(beside.stdout)[0] == ["download", "evaluate", "gate"]
+    assert "but is not better beyond chance than the champion's" in beside.stdout
+    assert "champion (nextvlad)" in beside.stdout
+    assert not (workplace.last() / "serving_model").exists()
+    again = workplace.run("--set", f"champion={champion}")
+    assert workplace.ran(again.stdout)[0] == ["download"]
+    (champion / "note.txt").write_text("another file")
+    changed = workplace.run("--set", f"champion={champion}")
+    assert workplace.ran(changed.stdout)[0] == ["download", "evaluate", "gate"]
+
 
 @pytest.mark.slow
 def test_a_changed_shard_reruns_what_reads_it(workplace, tiny_sample):

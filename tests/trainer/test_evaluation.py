@@ -29,7 +29,7 @@ def test_every_record_once_whatever_the_batch(model, manifest):
         assert scored.model_name == "nextvlad"
         assert scored.top()[0].shape == (20, 12)
         assert 0 < scored.metrics_seconds < scored.seconds
-        assert scored.mistakes.videos == len(scored.num_frames) == 20
+        assert scored.mistakes.videos == len(scored.lengths) == 20
     assert results[0].metrics.result().gap == pytest.approx(
         results[1].metrics.result().gap, abs=1e-6
     )

@@ -77,6 +77,11 @@ class MetricsAccumulator:
     k: int = TOP_K
 
     def __post_init__(self) -> None:
+        if self.num_classes < 1 or self.k < 1:
+            raise ValueError(
+                f"expected a class and k of 1 at least, received {self.num_classes} "
+                f"classes and k {self.k}"
+            )
         self._classes: list[NDArray[np.int32]] = []
         self._scores: list[NDArray[np.floating[Any]]] = []
         self._hits: list[NDArray[np.bool_]] = []
@@ -91,10 +96,11 @@ class MetricsAccumulator:
 
         Args:
             scores: [B, C], any monotone score.
-            labels: bool or 0/1 [B, C].
+            labels: [B, C], above 0 where the class is a label.
 
         Raises:
-            ValueError: shapes that do not fit, or a score that is not a number; nothing is added.
+            ValueError: shapes that do not fit, or a score or label that is not a number; nothing
+                is added.
         """
         for ranked in self.ranked(scores, labels):
             self.add_ranked(ranked)
@@ -112,17 +118,22 @@ class MetricsAccumulator:
                 f"expected scores and labels of shape [B, {self.num_classes}], "
                 f"received {score.shape} and {label.shape}"
             )
-        starts = range(0, len(score), _ROWS)
-        for start in starts:
-            # The sum of numbers is not NaN unless one of them is, or both infinities are there.
-            if np.isnan(score[start : start + _ROWS].sum()):
-                unknown = np.isnan(score[start : start + _ROWS]).any(axis=1)
-                if unknown.any():
-                    raise ValueError(f"score of row {start + int(unknown.argmax())} is NaN")
         return [
-            rank(score[start : start + _ROWS], label[start : start + _ROWS].astype(bool), self.k)
-            for start in starts
+            self._rank(score[start : start + _ROWS], label[start : start + _ROWS], start)
+            for start in range(0, len(score), _ROWS)
         ]
+
+    def _rank(self, score: NDArray[Any], label: NDArray[Any], start: int) -> Ranked:
+        score = np.ascontiguousarray(score)
+        for name, values in (("score", score), ("label", label)):
+            if values.dtype.kind != "f":
+                continue
+            with np.errstate(all="ignore"):
+                total = values.sum()
+            # The sum is a number unless one of them is none, or both infinities are there.
+            if np.isnan(total) and (unknown := np.isnan(values).any(axis=1)).any():
+                raise ValueError(f"{name} of row {start + int(unknown.argmax())} is NaN")
+        return rank(score, label > 0, self.k)
 
     def add_ranked(self, ranked: Ranked) -> None:
         """Add what `ranked` gave."""
@@ -256,6 +267,8 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, k: int = TOP_K) -> Scores:
     Raises:
         ValueError: shapes that do not fit, a score that is NaN, or no label at all.
     """
-    accumulator = MetricsAccumulator(np.shape(scores)[1] if np.ndim(scores) == 2 else 0, k)
+    if np.ndim(scores) != 2:
+        raise ValueError(f"expected scores of shape [N, C], received {np.shape(scores)}")
+    accumulator = MetricsAccumulator(np.shape(scores)[1], k)
     accumulator.add(scores, labels)
     return accumulator.result()

@@ -54,7 +54,7 @@ class Predictions(NamedTuple):
         _, scores, hits = metrics.pooled()
         counts = metrics.counts
         each = len(scores) // max(1, len(counts))
-        return cls(np.repeat(np.arange(len(counts)), each), scores, hits, counts)
+        return cls(np.repeat(np.arange(len(counts), dtype=np.int32), each), scores, hits, counts)
 
 
 class PairedBootstrap:

@@ -84,6 +84,32 @@ class Mistakes:
 
         Of a video with many mistakes the first twenty of each kind count.
         """
+        pairs, times = self._pairs(np.arange(self.num_classes), self.num_classes)
+        best = np.lexsort((pairs, -np.round(times, 9)))[:most]
+        return [
+            Confusion(int(p // self.num_classes), int(p % self.num_classes), float(w))
+            for p, w in zip(pairs[best], times[best], strict=True)
+        ]
+
+    def group_matrix(self, groups: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+        """How often a class of a group was missed and one of another group predicted instead.
+
+        Args:
+            groups: int [C], of each class.
+            size: G, how many groups there are.
+
+        Returns:
+            float64 [G, G], missed by predicted; of each miss as in `confusions`.
+        """
+        pairs, times = self._pairs(groups, size)
+        found = np.zeros((size, size))
+        found.flat[pairs] = times
+        return found
+
+    def _pairs(
+        self, groups: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Group missed times size plus group predicted, each pair once, and how often."""
         missed_videos, missed = self._places(self._missed)
         wrong_videos, wrong = self._places(self._wrong)
         counts = np.bincount(missed_videos, minlength=self.videos)
@@ -95,13 +121,11 @@ class Mistakes:
         first = np.repeat(of_miss, turns)
         second = np.repeat(starts[missed_videos[of_miss]], turns) + _within(turns)
         assert np.array_equal(wrong_videos[second], missed_videos[first])
-        pairs, of = np.unique(missed[first] * self.num_classes + wrong[second], return_inverse=True)
-        weights = np.bincount(of, 1 / np.repeat(turns, turns), len(pairs))
-        best = np.lexsort((pairs, -np.round(weights, 9)))[:most]
-        return [
-            Confusion(int(p // self.num_classes), int(p % self.num_classes), float(w))
-            for p, w in zip(pairs[best], weights[best], strict=True)
-        ]
+        pairs, of = np.unique(
+            groups[missed[first]] * size + groups[wrong[second]], return_inverse=True
+        )
+        times: NDArray[Any] = np.bincount(of, 1 / np.repeat(turns, turns), len(pairs))
+        return pairs, times
 
     def missed_of(self, label: int) -> NDArray[np.int64]:
         """Videos whose label it is that did not have it among their predictions, in order."""

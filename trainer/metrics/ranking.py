@@ -22,16 +22,15 @@ _BLOCK = 1 << 20
 
 
 def as_scores(scores: ArrayLike) -> NDArray[np.floating[Any]]:
-    """Float32 and float64 stay what they are, so that no two scores become equal."""
+    """As float32 what is float32 or shorter, all else as float64: no two scores become equal."""
     found = np.asarray(scores)
-    if found.dtype in (np.float32, np.float64):
-        return found
-    return found.astype(np.float32 if found.dtype.kind == "f" else np.float64)
+    is_short = found.dtype.kind == "f" and found.dtype.itemsize <= 4
+    return found.astype(np.float32 if is_short else np.float64, copy=False)
 
 
 def top_k(scores: ArrayLike, k: int) -> NDArray[np.int64]:
     """Class indices [N, min(k, C)] of the largest scores [N, C], best first, ties by index."""
-    values = np.asarray(scores)
+    values = as_scores(scores)
     k = min(k, values.shape[1])
     if k < values.shape[1]:
         kth = -np.partition(-values, k - 1, axis=1)[:, k - 1 : k]

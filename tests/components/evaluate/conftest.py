@@ -23,7 +23,7 @@ def trained(tiny_config, tmp_path_factory):
     config = dataclasses.replace(
         tiny_config,
         training=dataclasses.replace(tiny_config.training, baseline="logistic"),
-        evaluation=dataclasses.replace(tiny_config.evaluation, resamples=200),
+        evaluation=dataclasses.replace(tiny_config.evaluation, resamples=200, champion_videos=2),
     )
     uri, _ = run_download("sample", str(folder / "state"), config, "", "")
     statistics, model = str(folder / "statistics"), str(folder / "model")

@@ -26,7 +26,7 @@ def registry(monkeypatch):
     def get(request, context):
         if request.name not in models:
             context.abort(grpc.StatusCode.NOT_FOUND, "The Model does not exist.")
-        return Model(name=request.name, artifact_uri=models[request.name])
+        return Model(name=request.name, artifact_uri=models[request.name], version_id="7")
 
     handler = grpc.unary_unary_rpc_method_handler(get, GetModelRequest.deserialize, Model.serialize)
     service = grpc.method_handlers_generic_handler(
@@ -54,15 +54,21 @@ def test_no_champion():
 
 
 def test_a_folder_and_its_digest(tmp_path):
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "model.keras").write_bytes(b"one")
+    (tmp_path / "model.keras").write_bytes(b"one")
     uri, digest = resolved(str(tmp_path))
     assert uri == str(tmp_path)
     assert resolved(str(tmp_path)) == (uri, digest)
-    (tmp_path / "m" / "model.keras").write_bytes(b"two")
+    (tmp_path / "model.keras").write_bytes(b"two")
     assert resolved(str(tmp_path))[1] != digest
     with local_folder(uri) as folder:
         assert folder == tmp_path
+
+
+def test_a_folder_above_the_model_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "trained_model").mkdir()
+    (tmp_path / "trained_model" / "model.keras").write_bytes(b"one")
+    with pytest.raises(InputError, match=r"has no model: expected model\.keras, "):
+        resolved(str(tmp_path))
 
 
 def test_an_absent_folder(tmp_path):
@@ -83,6 +89,9 @@ def test_a_bucket(bucket):
     assert not folder.exists()
     bucket.blob("best/export.json").upload_from_string("another")
     assert resolved("gs://data/best")[1] != digest
+    bucket.blob("empty/other").upload_from_string("no model")
+    with pytest.raises(InputError, match="champion gs://data/empty: has no model"):
+        resolved("gs://data/empty")
     with pytest.raises(InputError, match="gs://data/none: nothing is there"):
         resolved("gs://data/none")
 
@@ -98,11 +107,12 @@ def test_an_object_that_would_leave_the_folder(bucket, monkeypatch):
         pass
 
 
-def test_the_registry_says_where_a_model_is(registry, tmp_path):
+def test_the_registry_says_where_a_model_is(registry, tmp_path, capsys):
     (tmp_path / "saved_model.pb").write_bytes(b"model")
     registry[NAME] = str(tmp_path)
     assert resolved(NAME) == resolved(str(tmp_path))
     assert registry["asked"] == ["europe-west4"]
+    assert f"champion {NAME}: version 7 at {tmp_path}" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"models/9: Vertex AI does not give it: .*not exist"):
         resolved("projects/p/locations/europe-west4/models/9")
     registry[NAME] = ""

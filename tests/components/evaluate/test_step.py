@@ -11,10 +11,12 @@ import pytest
 from components.evaluate.step import run_evaluate
 from components.gate.verdict import verdict
 from tests.browser import WIDTHS, look, needs_browser
+from tests.conftest import TINY_MODEL
 from tests.trainer.shards import NUM_CLASSES, rated_shards
 from trainer import records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
+from trainer.export import export_model
 from trainer.files import read_json, write_json
 from trainer.manifest import Manifest, read_manifest
 from trainer.models import build_model
@@ -46,7 +48,7 @@ def test_the_model_against_itself_is_not_blessed(evaluate, trained):
     result = evaluate(champion=trained.model)
     assert result["metrics"]["champion"] == result["metrics"]["model"]
     assert result["differences"]["champion"] == {"value": 0, "low": 0, "high": 0}
-    blessed, reason = verdict(result, 0.0, 0.0)
+    blessed, reason = verdict(result, 0.0, trained.config.evaluation)
     assert not blessed
     assert "is not better beyond chance" in reason
 
@@ -56,10 +58,10 @@ def test_a_weaker_and_a_stronger_champion(evaluate, trained, tmp_path):
     weak = changed(trained, tmp_path / "weak", lambda w: w + noise.normal(size=w.shape))
     result = evaluate(champion=weak)
     assert result["differences"]["champion"]["low"] > 0
-    assert verdict(result, 0.0, 0.0)[0]
+    assert verdict(result, 0.0, trained.config.evaluation)[0]
     result = evaluate(champion=trained.model, model=weak)
     assert result["differences"]["champion"]["high"] < 0
-    blessed, reason = verdict(result, 0.0, 0.0)
+    blessed, reason = verdict(result, 0.0, trained.config.evaluation)
     assert not blessed
     assert "is worse than the champion's" in reason
 
@@ -94,6 +96,25 @@ def test_what_is_found_hangs_together(evaluate, trained, tmp_path):
         assert set(one["missed_in"]) | set(one["wrong_in"]) <= ids
 
 
+def test_a_champion_that_sees_other_frames(evaluate, trained, tmp_path):
+    """Each with its own number of frames; the parts of the data are those of the records."""
+    short = Path(shutil.copytree(trained.model, tmp_path / "short"))
+    facts = read_json(short / "config.json")
+    write_json(short / "config.json", facts | {"data": facts["data"] | {"max_frames": 5}})
+    config = ModelConfig(**TINY_MODEL)
+    build_model(config, 12, "frame", 5).save(short / "model.keras")
+    (short / "baseline.keras").unlink()
+    exported = tmp_path / "exported"
+    vocabulary = read_manifest(trained.examples).read_vocabulary()
+    export_model(build_model(config, 12, "frame", 5), "frame", 5, vocabulary, 12, exported)
+    for model, champion in ((trained.model, short), (short, trained.model), (short, exported)):
+        result = evaluate(model=model, champion=champion)
+        for one in result["slices"]:
+            assert {"model", "champion"} <= set(one["gap"])
+        lengths = [s for s in result["slices"] if s["group"] == "length of the video"]
+        assert sum(one["videos"] for one in lengths) == result["videos"]
+
+
 @needs_browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
@@ -111,7 +132,7 @@ def test_the_page_in_a_browser(evaluate, trained, tmp_path, dark, width):
     ("spoil", "words"),
     [
         (lambda folder: (folder / "model.keras").write_bytes(b"no model"), "no model that can be"),
-        (lambda folder: (folder / "model.keras").unlink(), "is no champion: expected model.keras"),
+        (lambda folder: (folder / "model.keras").unlink(), "is no champion: expected model"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: no such file"),
     ],
 )
@@ -181,7 +202,7 @@ def rated(tmp_path, rng):
     return str(examples), *folders
 
 
-def test_segments_are_scored_as_segments(evaluate, rated, tmp_path):
+def test_segments_are_scored_as_segments(evaluate, trained, rated, tmp_path):
     examples, model, champion = rated
     result = evaluate(champion=champion, model=model, examples=examples)
     found = result["metrics"]["model"]
@@ -194,7 +215,10 @@ def test_segments_are_scored_as_segments(evaluate, rated, tmp_path):
     assert lines[0] == "Class,Segments"
     assert sum(len(line.split(",")[1].split()) for line in lines[1:]) == found["pairs"]
     assert "MAP@100,000" in (tmp_path / "e.html").read_text()
-    assert "average precision of the rated segments" in verdict(result, 0.0, 0.0)[1]
+    assert (
+        "average precision of the rated segments"
+        in verdict(result, 0.0, trained.config.evaluation)[1]
+    )
 
 
 def test_a_champion_of_whole_videos_is_not_compared_on_segments(evaluate, rated, tmp_path):

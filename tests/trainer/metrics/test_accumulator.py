@@ -164,3 +164,46 @@ def test_what_can_not_be_scored_is_said():
         accumulator.result()
     with pytest.raises(ValueError, match="can not merge metrics of 4 classes"):
         accumulator.merge(MetricsAccumulator(4))
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f8", "longdouble"])
+def test_scores_that_float32_can_not_tell_apart(kind):
+    scores = (1 + 1e-9 * np.array([[2, 1, 0]])).astype(kind)
+    assert evaluate(scores, [[0, 1, 0]]).gap == pytest.approx(1 / 2)
+    tied = evaluate(scores.astype(np.float32), [[0, 1, 0]])
+    assert tied.gap == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.float16, bool])
+def test_scores_of_any_kind_of_number(kind):
+    scores = np.array([[1, 0, 0]]).astype(kind)
+    assert evaluate(scores, [[1, 0, 0]]).gap == 1
+    assert top_k(scores, 1).tolist() == [[0]]
+
+
+def test_a_label_is_what_is_above_0():
+    scores = [[0.9, 0.8, 0.7]]
+    assert evaluate(scores, [[-1, 0.3, 2]]) == evaluate(scores, [[0, 1, 1]])
+    with pytest.raises(ValueError, match="label of row 0 is NaN"):
+        evaluate(scores, [[np.nan, 1, 0]])
+
+
+def test_infinite_scores_have_their_place():
+    with np.errstate(all="raise"):
+        assert evaluate([[np.inf, -np.inf, 0.5]], [[1, 0, 1]]).gap == 1
+
+
+def test_any_layout_of_the_memory():
+    scores, labels = random_case(8, 30, 40, 0.2)
+    assert evaluate(np.asfortranarray(scores), labels[:, ::-1][:, ::-1]) == evaluate(scores, labels)
+
+
+@pytest.mark.parametrize(("classes", "k"), [(0, 20), (3, 0), (3, -1)])
+def test_no_class_and_no_prediction_are_refused(classes, k):
+    with pytest.raises(ValueError, match="expected a class and k of 1 at least"):
+        MetricsAccumulator(classes, k)
+
+
+def test_scores_of_one_dimension_are_refused():
+    with pytest.raises(ValueError, match=r"expected scores of shape \[N, C\], received \(3,\)"):
+        evaluate([0.1, 0.2, 0.3], [0, 1, 0])

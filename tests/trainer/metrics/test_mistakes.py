@@ -174,3 +174,16 @@ def test_another_number_of_classes_is_refused():
     ranked = rank(np.array([[0.1, 0.2, 0.3, 0.9]]), np.array([[True, False, False, False]]))
     with pytest.raises(ValueError, match="expected 3 classes, received 4"):
         Mistakes(3).add(ranked)
+
+
+def test_groups_are_the_confusions_of_their_classes():
+    rng = np.random.default_rng(3)
+    scores, labels = rng.random((40, 12)), rng.random((40, 12)) < 0.3
+    mistakes = Mistakes(12)
+    mistakes.add(rank(scores, labels))
+    groups = np.arange(12) % 5
+    expected = np.zeros((5, 5))
+    for one in mistakes.confusions(10**6):
+        expected[groups[one.missed], groups[one.predicted]] += one.times
+    np.testing.assert_allclose(mistakes.group_matrix(groups, 5), expected)
+    assert (Mistakes(12).group_matrix(groups, 5) == 0).all()
