@@ -57,7 +57,8 @@ def test_a_shard_that_changed_since_is_noticed(model, manifest):
 
 
 def test_a_model_of_other_data_is_refused(manifest, tmp_path):
-    write_json(tmp_path / "config.json", {"level": "frame", "num_classes": 3862})
+    facts = {"level": "frame", "num_classes": 3862, "data": {"max_frames": 12}}
+    write_json(tmp_path / "config.json", facts)
     with pytest.raises(InputError, match="the model's num_classes is 3862, the data's 12"):
         trained_config(tmp_path, manifest)
 

@@ -64,10 +64,7 @@ def test_a_few_videos_say_nothing():
     content = evaluation(0.71, (0.3, 0.3, 0.3)) | {"labelled_videos": 99}
     blessed, reason = verdict(content, 0.7, EvaluationConfig())
     assert not blessed
-    assert (
-        "can not be called better beyond chance on 99 videos with labels (expected at least "
-        in (reason)
-    )
+    assert "can not be called better beyond chance on 99 videos with labels" in reason
     assert verdict(content, 0.7, EvaluationConfig(champion_videos=99))[0]
 
 
