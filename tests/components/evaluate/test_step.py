@@ -228,3 +228,23 @@ def test_a_champion_of_whole_videos_is_not_compared_on_segments(evaluate, rated,
     (champion / "model.keras").unlink()
     with pytest.raises(InputError, match="of segments only a trained model is compared"):
         evaluate(champion=champion, model=model, examples=examples)
+
+
+@needs_browser
+def test_the_page_of_segments_in_a_browser(evaluate, rated, tmp_path):
+    examples, model, champion = rated
+    evaluate(champion=champion, model=model, examples=examples)
+    seen = look(tmp_path / "e.html", WIDTHS[0], tmp_path)
+    assert not seen.complaints
+    assert seen.width <= seen.window
+    assert seen.drawings == 3
+
+
+def test_classes_without_names(evaluate, trained, tmp_path, capsys):
+    manifest = dataclasses.replace(read_manifest(trained.examples), vocabulary="")
+    manifest.write(tmp_path / "manifest.json")
+    result = evaluate(champion=trained.model, examples=str(tmp_path / "manifest.json"))
+    assert "is not known, as one has no names" in capsys.readouterr().out
+    assert "is not known" in verdict(result, 0.0, trained.config.evaluation)[1]
+    assert result["worst_classes"][0]["name"].startswith("class ")
+    assert "vertical" not in {one["group"] for one in result["slices"]}
