@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from trainer import records
 from trainer.errors import InputError
-from trainer.evaluation import Scored, collect, score_shards, trained_config
+from trainer.evaluation import Scored, check_fits, collect, score_shards, trained_config
 from trainer.export import SIGNATURE
 from trainer.files import read_json
 from trainer.manifest import Manifest, Shard
@@ -181,15 +181,7 @@ def _check_export(about: Path, manifest: Manifest) -> None:
     content = read_json(about)
     if not isinstance(content, dict):
         raise InputError(f"{about}: is no description of an export")
-    for name in ("level", "num_classes"):
-        if content.get(name) != getattr(manifest, name):
-            raise InputError(
-                f"{about}: the model's {name} is {content.get(name)}, the data's "
-                f"{getattr(manifest, name)}"
-            )
-    known, found = manifest.vocabulary_digest(), content.get("vocabulary_digest", "")
-    if known and found and known != found:
-        raise InputError(f"{about}: it is a model of another vocabulary")
+    check_fits(str(about), content, manifest)
 
 
 def _blank(level: records.Level, frames: int) -> dict[str, Any]:

@@ -187,16 +187,27 @@ def trained_config(folder: str | os.PathLike[str], manifest: Manifest) -> dict[s
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("max_frames"), int):
         raise InputError(f"{folder}/config.json: is no configuration of a trained model")
+    check_fits(str(folder), content, manifest)
+    return content
+
+
+def check_fits(where: str, content: dict[str, Any], manifest: Manifest) -> None:
+    """Raise `InputError` unless a model is of the data's level, number of classes and names.
+
+    Args:
+        where: the model is, for messages.
+        content: what is written of it beside it.
+        manifest: of the data.
+    """
     for name in ("level", "num_classes"):
         if content.get(name) != getattr(manifest, name):
             raise InputError(
-                f"{folder}: the model's {name} is {content.get(name)}, the data's "
+                f"{where}: the model's {name} is {content.get(name)}, the data's "
                 f"{getattr(manifest, name)}"
             )
     known, found = manifest.vocabulary_digest(), content.get("vocabulary_digest", "")
     if known and found and known != found:
         raise InputError(
-            f"{folder}: the model was trained with another vocabulary (names' digest {found}, the "
+            f"{where}: the model was trained with another vocabulary (names' digest {found}, the "
             f"data's {known}): its classes are not those of the data"
         )
-    return content

@@ -145,7 +145,7 @@ def test_a_model_that_answers_with_other_classes(manifest, trained):
         ({"level": "video", "num_classes": 12}, "the model's level is video, the data's frame"),
         (
             {"level": "frame", "num_classes": 12, "vocabulary_digest": "0123"},
-            "it is a model of another vocabulary",
+            "was trained with another vocabulary",
         ),
         ([], "is no description of an export"),
     ],
