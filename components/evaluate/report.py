@@ -168,7 +168,8 @@ def _parts(result: dict[str, Any]) -> Markup:
         ]
     return section(
         "Parts of the data",
-        "GAP@20 of some videos alone, or of the predictions and labels of some classes alone.",
+        "GAP@20 of some videos alone, or of the predictions and labels of some classes alone (then "
+        "videos are those of which such a label was found).",
         *parts,
     )
 
