@@ -9,6 +9,7 @@ another process, on another machine, can
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -168,15 +169,32 @@ class Upload(Sink):
     def _take_up(self, note: dict[str, Any]) -> None:
         """Go on with what another process began: its bytes are not read again."""
         self._session = str(note.get("session", ""))
-        try:
+        persisted = 0
+
+        def once() -> None:
+            nonlocal persisted
             answer = self._servers.put(self._session, b"", "bytes */*")
-        except ANSWER_ERRORS:
-            answer = None
-        persisted = _persisted(answer) if answer is not None and answer.status == 308 else 0
+            if answer.status in RETRIED:
+                raise _RefusedError(f"answers {answer.status}")
+            persisted = _persisted(answer) if answer.status == 308 else 0
+
+        # What can not be told, even after several times, begins anew; a stop is heard later.
+        with contextlib.suppress(_RefusedError, StoppedError, *ANSWER_ERRORS):
+            self._attempts()(once)
         if persisted:
             self._sent, self._note = persisted, note
         else:
             self._session = ""
+
+    def _attempts(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((_RefusedError, *ANSWER_ERRORS))
+            & tenacity.retry_if_not_exception_type(InputError),
+            stop=tenacity.stop_after_attempt(self._servers.limits.attempts),
+            wait=tenacity.wait_random_exponential(self._servers.limits.first_wait, max=60),
+            sleep=self._sleep,
+            reraise=True,
+        )
 
     def _persistently(self, count: int, total: int | None) -> None:
         """Send the next `count` bytes; they are the last ones if `total` is given.
@@ -204,16 +222,8 @@ class Upload(Sink):
                     raise _RefusedError("takes no bytes")
                 unsure = False
 
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((_RefusedError, *ANSWER_ERRORS))
-            & tenacity.retry_if_not_exception_type(InputError),
-            stop=tenacity.stop_after_attempt(self._servers.limits.attempts),
-            wait=tenacity.wait_random_exponential(self._servers.limits.first_wait, max=60),
-            sleep=self._sleep,
-            reraise=True,
-        )
         try:
-            attempts(once)
+            self._attempts()(once)
         except InputError:
             raise
         except (_RefusedError, *ANSWER_ERRORS) as error:
