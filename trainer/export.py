@@ -16,6 +16,8 @@ from trainer.models import probabilities
 from trainer.vocabulary import Vocabulary
 
 SIGNATURE = "serving_default"
+FEATURES = {records.FRAME: "features", records.VIDEO: "video_level"}
+"""The signature that takes the features themselves, by level."""
 
 
 def export_model(
@@ -29,14 +31,17 @@ def export_model(
     """Write a SavedModel with parsing, normalisation and label map inside.
 
     Its signature `serving_default` takes `examples`, string [B] (serialised records of the level
-    that the model was trained on), and returns `classes` int64 [B,k], `names` string [B,k] and
-    `scores` float32 [B,k], best first.
+    that the model was trained on). Another takes the features: `features` of a frame-level model
+    `rgb` uint8 [B,T,1024], `audio` uint8 [B,T,128], both padded with 0 after the first `num_frames`
+    int32 [B], T = `max_frames`; `video_level` of a video-level one `mean_rgb` float32 [B,1024],
+    `mean_audio` float32 [B,128]. Both return `classes` int64 [B,k], `names` string [B,k],
+    `verticals` string [B,k] (of each class the first one) and `scores` float32 [B,k], best first.
 
     Args:
         model: trained; its weights are exported as they are, moving statistics included.
         level: frame or video.
         max_frames: frames used of a video.
-        vocabulary: names of the C classes.
+        vocabulary: names and verticals of the C classes.
         top_k: k.
         folder: to write; must not exist.
 
@@ -49,35 +54,49 @@ def export_model(
     if Path(folder).exists():
         raise InputError(f"{folder}: exists; expected a folder to be made")
     names = tf.constant(vocabulary.names, tf.string)
+    verticals = tf.constant([row[0] for row in vocabulary.verticals], tf.string)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def serve(examples: Any) -> dict[str, Any]:
-        if level == records.FRAME:
-            batch = tensor_records.parse_frame_batch(examples, max_frames)
-        else:
-            batch = tensor_records.parse_video_batch(examples)
-        inputs = {name: batch[name] for name in model.input}
+    def best(features: dict[str, Any]) -> dict[str, Any]:
+        inputs = {name: features[name] for name in model.input}
         scores, classes = tf.math.top_k(probabilities(model(inputs, training=False)), top_k)
         return {
             "classes": tf.cast(classes, tf.int64),
             "names": tf.gather(names, classes),
+            "verticals": tf.gather(verticals, classes),
             "scores": scores,
         }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve(examples: Any) -> dict[str, Any]:
+        return best(_parsed(examples, level, max_frames))
+
+    inputs = [
+        tf.TensorSpec(value.shape, value.dtype, name=name) for name, value in model.input.items()
+    ]
+
+    @tf.function(input_signature=inputs)
+    def serve_features(*features: Any) -> dict[str, Any]:
+        return best(dict(zip(model.input, features, strict=True)))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(SIGNATURE, serve)
+    archive.add_endpoint(FEATURES[level], serve_features)
     archive.write_out(os.fspath(folder), verbose=False)
+
+
+def _parsed(payloads: Any, level: records.Level, max_frames: int) -> dict[str, Any]:
+    """The model's inputs of serialised records, string [B]."""
+    if level == records.FRAME:
+        return tensor_records.parse_frame_batch(payloads, max_frames)
+    return tensor_records.parse_video_batch(payloads)
 
 
 def top_predictions(
     model: keras.Model, level: records.Level, max_frames: int, payloads: list[bytes], top_k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the exported model should answer: classes and scores [N,k] of the model in memory."""
-    if level == records.FRAME:
-        batch = tensor_records.parse_frame_batch(tf.constant(payloads), max_frames)
-    else:
-        batch = tensor_records.parse_video_batch(tf.constant(payloads))
+    batch = _parsed(tf.constant(payloads), level, max_frames)
     scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
     best, classes = tf.math.top_k(scores, top_k)
     return classes.numpy(), best.numpy()
