@@ -412,7 +412,7 @@ class EvaluationConfig:
     )  # fmt: skip
     confidence: float = parameter(
         0.95, "of intervals of GAP, and of the difference to the champion",
-        minimum=0.5, maximum=0.9999,
+        minimum=0.5, maximum=0.99,
     )  # fmt: skip
     resamples: int = parameter(
         1000, "of the videos, by the paired bootstrap", minimum=200, maximum=100_000
@@ -439,7 +439,11 @@ class EvaluationConfig:
 class ExportConfig:
     """The SavedModel."""
 
-    top_k: int = parameter(20, "classes that serving_default returns a video", minimum=1)
+    top_k: int = parameter(20, "classes that an answer has, of a video or a segment", minimum=1)
+    segment_step: int = parameter(
+        3, "seconds from one 5-second window of the segments' timeline to the next",
+        minimum=1, maximum=5,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from trainer import records, tensor_records
+from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.models import probabilities
+from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 SIGNATURE = "serving_default"
 FEATURES = {records.FRAME: "features", records.VIDEO: "video_level"}
 """The signature that takes the features themselves, by level."""
+_CODES = ("rgb", "audio")
+SEGMENTS = "segments"
+"""The signature that answers with a timeline."""
 
 
 def export_model(
@@ -27,6 +32,7 @@ def export_model(
     vocabulary: Vocabulary,
     top_k: int,
     folder: str | os.PathLike[str],
+    segment_step: int | None = None,
 ) -> None:
     """Write a SavedModel with parsing, normalisation and label map inside.
 
@@ -37,6 +43,10 @@ def export_model(
     `mean_audio` float32 [B,128]. Both return `classes` int64 [B,k], `names` string [B,k],
     `verticals` string [B,k] (of each class the first one) and `scores` float32 [B,k], best first.
 
+    With a `segment_step`, `segments` takes `examples` too, and returns the same of windows of 5
+    seconds, W of them, [B,W,k], with `starts` int32 [W], their first seconds, and `windows` int32
+    [B], how many of them begin within each video; what is beyond has the scores 0.
+
     Args:
         model: trained; its weights are exported as they are, moving statistics included.
         level: frame or video.
@@ -44,6 +54,8 @@ def export_model(
         vocabulary: names and verticals of the C classes.
         top_k: k.
         folder: to write; must not exist.
+        segment_step: seconds from one window to the next, of a model of `any_frames`; None: no
+            timeline.
 
     Raises:
         InputError: k is more than C, or the folder exists.
@@ -70,8 +82,14 @@ def export_model(
     def serve(examples: Any) -> dict[str, Any]:
         return best(_parsed(examples, level, max_frames))
 
+    # The form of NeXtVLAD goes by the number of frames: it is stated, also where any is taken.
     inputs = [
-        tf.TensorSpec(value.shape, value.dtype, name=name) for name, value in model.input.items()
+        tf.TensorSpec(
+            [None, max_frames, value.shape[-1]] if name in _CODES else value.shape,
+            value.dtype,
+            name=name,
+        )
+        for name, value in model.input.items()
     ]
 
     @tf.function(input_signature=inputs)
@@ -82,7 +100,61 @@ def export_model(
     archive.track(model)
     archive.add_endpoint(SIGNATURE, serve)
     archive.add_endpoint(FEATURES[level], serve_features)
+    if segment_step is not None:
+        archive.add_endpoint(SEGMENTS, _timeline(best, top_k, segment_step))
     archive.write_out(os.fspath(folder), verbose=False)
+
+
+def any_frames(model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) -> keras.Model:
+    """A frame-level model of the same weights that takes any number of frames.
+
+    Args:
+        model: trained.
+        config: that it was built with.
+        vocabulary: of its classes.
+    """
+    verticals = vocabulary.vertical_indices()
+    twin = build_model(config, vocabulary.num_classes, records.FRAME, verticals=verticals)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _timeline(best: Callable[[dict[str, Any]], dict[str, Any]], top_k: int, step: int) -> Any:
+    """The function of the signature `segments`; `best`: of the features of windows [W,5,…]."""
+    size = records.SEGMENT_FRAMES
+    starts = np.arange(0, records.MAX_FRAMES, step, dtype=np.int32)
+    frames = starts[:, None] + np.arange(size)
+
+    def of_video(video: tuple[Any, Any, Any]) -> dict[str, Any]:
+        rgb, audio, num_frames = video
+        # What is beyond the video is zeros; a window there is scored as if it had a frame.
+        left = tf.clip_by_value(num_frames - starts, 0, size)
+        found = best(
+            {
+                "rgb": tf.gather(rgb, frames),
+                "audio": tf.gather(audio, frames),
+                "num_frames": tf.maximum(left, 1),
+            }
+        )
+        there = tf.cast(left > 0, tf.float32)
+        return {**found, "scores": found["scores"] * there[:, None]}
+
+    kinds = {"classes": tf.int64, "names": tf.string, "verticals": tf.string, "scores": tf.float32}
+    shape = (len(starts), top_k)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve_segments(examples: Any) -> dict[str, Any]:
+        batch = tensor_records.parse_frame_batch(examples, records.MAX_FRAMES)
+        codes = [tf.pad(batch[name], [[0, 0], [0, size], [0, 0]]) for name in _CODES]
+        found = tf.map_fn(
+            of_video, (*codes, batch["num_frames"]), fn_output_signature={
+                name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()
+            },
+        )  # fmt: skip
+        windows = tf.reduce_sum(tf.cast(batch["num_frames"][:, None] > starts, tf.int32), axis=1)
+        return {**found, "starts": tf.constant(starts), "windows": windows}
+
+    return serve_segments
 
 
 def _parsed(payloads: Any, level: records.Level, max_frames: int) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from trainer import records
-from trainer.config import Config
+from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
-from trainer.export import export_model, top_predictions
+from trainer.export import any_frames, export_model, top_predictions
 from trainer.files import atomic_directory, write_json
 from trainer.manifest import read_manifest
 from trainer.models import load_model
@@ -50,7 +50,15 @@ def run_export(
     manifest = read_manifest(examples)
     trained = trained_config(trained_model, manifest)
     max_frames = trained["data"]["max_frames"]
+    vocabulary = manifest.read_vocabulary()
     model = load_model(Path(trained_model) / MODEL)
+    served, segment_step = model, None
+    if manifest.level == records.FRAME:
+        # It scores whole videos and windows, whichever of them it was trained on.
+        served = any_frames(model, ModelConfig(**trained["model"]), vocabulary)
+        segment_step = config.export.segment_step
+        if trained["data"].get("segments"):
+            model = served
     top_k = min(config.export.top_k, manifest.num_classes)
     shards = manifest.split("validate")
     payloads = [
@@ -64,8 +72,8 @@ def run_export(
     with atomic_directory(serving_model) as partial:
         saved_model = partial / "saved_model"
         export_model(
-            model, manifest.level, max_frames, manifest.read_vocabulary(), top_k, saved_model
-        )
+            served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step,
+        )  # fmt: skip
         checked = _reload(saved_model, payloads, classes, scores)
         if checked["largest_difference"] > TOLERANCE:
             raise RuntimeError(

@@ -12,10 +12,11 @@ from components.evaluate.step import run_evaluate
 from components.export import step as export_step
 from components.statistics.step import run_statistics
 from components.train.step import run_train
+from trainer.config import ModelConfig
 from trainer.errors import InputError
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import evaluate
-from trainer.models import load_model
+from trainer.models import build_model, load_model
 from trainer.prediction import read_predictions
 from trainer.records import read_videos
 
@@ -75,6 +76,22 @@ def test_the_export_reloads_without_the_project(trained, tiny_config, tmp_path):
     assert result["largest_difference"] < 1e-5
     assert (tmp_path / "x" / "saved_model" / "saved_model.pb").is_file()
     assert json.loads((tmp_path / "x" / "export.json").read_text()) == result
+
+
+def test_a_model_of_segments_is_exported_for_whole_videos_and_windows(
+    trained, tiny_config, tmp_path
+):
+    examples, model = trained
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    facts = json.loads((model / "config.json").read_text())
+    build_model(ModelConfig(**facts["model"]), 12, "frame", 5).save(folder / "model.keras")
+    (folder / "config.json").write_text(
+        json.dumps(facts | {"data": {"max_frames": 12, "segments": True}})
+    )
+    result = export_step.run_export(examples, str(folder), tiny_config, str(tmp_path / "x"))
+    assert result["reloaded_records"] == 20
+    assert result["largest_difference"] < 1e-5
 
 
 def test_an_export_that_answers_otherwise_is_not_handed_over(

@@ -59,3 +59,11 @@ def test_every_parameter_is_described_and_its_default_is_in_range():
         assert Config().updated({section.name: values}) == Config()
         for field in dataclasses.fields(current):
             assert field.metadata["description"], field.name
+
+
+def test_an_interval_needs_resamples_beyond_its_ends():
+    Config().updated({"evaluation": {"confidence": 0.99}})
+    with pytest.raises(
+        InputError, match=r"resamples is 200, expected at least 1,000 with .* 0\.99"
+    ):
+        Config().updated({"evaluation": {"confidence": 0.99, "resamples": 200}})

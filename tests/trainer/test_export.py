@@ -1,5 +1,7 @@
 """The SavedModel answers as the model does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,7 @@ from tests.conftest import TINY_MODEL, frame_video, mean_video
 from trainer import records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.export import export_model, top_predictions
+from trainer.export import any_frames, export_model, top_predictions
 from trainer.models import build_model
 from trainer.vocabulary import Vocabulary
 
@@ -81,3 +83,49 @@ def test_exports_that_can_not_be(tmp_path):
         export_model(model, "video", 6, VOCABULARY, 8, tmp_path / "saved")
     with pytest.raises(InputError, match="exists; expected a folder to be made"):
         export_model(model, "video", 6, VOCABULARY, 3, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nextvlad", "netvlad", "dbof", "logistic"])
+def test_a_twin_that_takes_any_number_of_frames(name, rng):
+    config = ModelConfig(**TINY_MODEL | {"name": name})
+    model = build_model(config, 7, "frame", 6)
+    twin = any_frames(model, config, VOCABULARY)
+    payloads = [records.encode(frame_video(rng, 4)) for _ in range(3)]
+    for one, other in zip(
+        top_predictions(model, "frame", 6, payloads, 3),
+        top_predictions(twin, "frame", 9, payloads, 3),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_the_timeline_is_the_model_on_each_window(rng, tmp_path, step):
+    config = ModelConfig(**TINY_MODEL)
+    model = build_model(config, 7, "frame", 12)
+    window_model = any_frames(model, config, VOCABULARY)
+    folder = tmp_path / "saved"
+    export_model(window_model, "frame", 12, VOCABULARY, 3, folder, step)
+    videos = [frame_video(rng, count) for count in (1, 5, 23, 300)]
+    loaded = tf.saved_model.load(str(folder))
+    answer = loaded.signatures["segments"](
+        examples=tf.constant([records.encode(video) for video in videos])
+    )
+    starts = answer["starts"].numpy().tolist()
+    assert starts == list(range(0, 300, step))
+    assert answer["scores"].shape == (4, len(starts), 3)
+    for row, video in enumerate(videos):
+        windows = [start for start in starts if start < video.num_frames]
+        assert answer["windows"][row] == len(windows)
+        payloads = [
+            records.encode(
+                dataclasses.replace(
+                    video, rgb=video.rgb[start : start + 5], audio=video.audio[start : start + 5]
+                )
+            )
+            for start in windows
+        ]
+        classes, scores = top_predictions(window_model, "frame", 5, payloads, 3)
+        np.testing.assert_array_equal(answer["classes"][row, : len(windows)], classes)
+        np.testing.assert_allclose(answer["scores"][row, : len(windows)], scores, atol=1e-6)
+        assert not answer["scores"][row, len(windows) :].numpy().any()
