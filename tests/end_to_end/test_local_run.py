@@ -30,6 +30,7 @@ CONFIGURATION = {
         "data": {"max_frames": 12},
         "model": TINY_MODEL,
         "training": {"baseline": "mean_pooling"},
+        "evaluation": {"resamples": 200, "champion_videos": 2},
     },
 }
 
@@ -115,7 +116,11 @@ def test_a_model_that_is_not_blessed_ends_well_without_an_export(workplace):
     assert not (workplace.last() / "serving_model").exists()
     assert "Not exported" in (workplace.last() / "report.html").read_text()
 
-    # Its own champion: the evaluation is made anew beside it, and again when its files change.
+
+@pytest.mark.slow
+def test_a_model_is_its_own_champion(workplace):
+    """The evaluation is made anew beside it, and again when its files change."""
+    workplace.run("--set", "min_gap=0.0")
     champion = workplace.last() / "trained_model"
     beside = workplace.run("--set", f"champion={champion}")
     assert workplace.ran(beside.stdout)[0] == ["download", "evaluate", "gate"]

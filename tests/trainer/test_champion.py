@@ -1,6 +1,7 @@
 """A champion, trained or exported, scores as the model itself does; what is none is refused."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -33,12 +34,18 @@ def trained(model, manifest, tmp_path):
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    def made(vocabulary, top_k=12, frames=12):
-        folder = tmp_path_factory.mktemp("exported") / "saved_model"
-        export_model(model, "frame", frames, vocabulary, top_k, folder)
-        return folder.parent
+    """A folder of an export of its own, to spoil at will; each kind is made once."""
+    made = {}
 
-    return made
+    def copied(vocabulary, top_k=12, cached=True):
+        key = vocabulary.names, top_k, cached
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("exported")
+            export_model(model, "frame", 12, vocabulary, top_k, made[key] / "saved_model")
+        target = tmp_path_factory.mktemp("copy") / "export"
+        return shutil.copytree(made[key], target)
+
+    return copied
 
 
 def test_a_trained_and_an_exported_model_score_alike(model, manifest, trained, exported):
@@ -159,7 +166,7 @@ def test_what_the_export_says_of_itself(manifest, exported, about, words):
 
 def test_scores_that_are_no_probabilities(manifest, exported, monkeypatch):
     monkeypatch.setattr("trainer.export.probabilities", lambda scores: scores - 1)
-    folder = exported(manifest.read_vocabulary())
+    folder = exported(manifest.read_vocabulary(), cached=False)
     with pytest.raises(InputError, match=r"has scores from -.* expected probabilities"):
         Champion(folder, manifest).score(manifest.split("validate"), 8)
 
