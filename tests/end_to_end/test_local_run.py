@@ -92,6 +92,10 @@ def test_the_whole_dag_and_what_a_second_run_does(workplace):
     assert read_json(workplace.last() / "evaluation" / "evaluation.json") == evaluation
     assert (workplace.last() / "report.html").is_file()
 
+
+@pytest.mark.slow
+def test_what_runs_again_and_what_does_not(workplace):
+    workplace.run()
     # Another learning rate trains anew, on the statistics that are there.
     other = workplace.run("--set", "learning_rate=0.02")
     assert workplace.ran(other.stdout)[0] == ["download", "train", "evaluate", "gate", "export"]
