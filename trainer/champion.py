@@ -18,7 +18,14 @@ import tensorflow as tf
 
 from trainer import records
 from trainer.errors import InputError
-from trainer.evaluation import Scored, check_fits, collect, score_shards, trained_config
+from trainer.evaluation import (
+    Scored,
+    check_fits,
+    collect,
+    score_shards,
+    trained_config,
+    vocabulary_compared,
+)
 from trainer.export import SIGNATURE
 from trainer.files import read_json
 from trainer.manifest import Manifest, Shard
@@ -83,9 +90,7 @@ class Champion:
         if config["data"].get("segments"):
             raise InputError(f"{self._folder}: was trained on segments, the model on whole videos")
         self._frames = config["data"]["max_frames"]
-        self.vocabulary_known = bool(
-            config.get("vocabulary_digest") and manifest.vocabulary_digest()
-        )
+        self.vocabulary_known = vocabulary_compared(config, manifest)
         model = load_model(self._folder / MODEL)
         # By one example without content, before all of them are scored.
         with self._explained("can not score the data's records"):

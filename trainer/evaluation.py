@@ -191,6 +191,11 @@ def trained_config(folder: str | os.PathLike[str], manifest: Manifest) -> dict[s
     return content
 
 
+def vocabulary_compared(content: dict[str, Any], manifest: Manifest) -> bool:
+    """Whether `check_fits` could compare the names of a model's classes with the data's."""
+    return bool(manifest.vocabulary_digest() and content.get("vocabulary_digest"))
+
+
 def check_fits(where: str, content: dict[str, Any], manifest: Manifest) -> None:
     """Raise `InputError` unless a model is of the data's level, number of classes and names.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluate.report import FEWEST_POSITIVES
+from trainer.config import EvaluationConfig
 from trainer.evaluation import Scored
 from trainer.metrics.bootstrap import PairedBootstrap, Predictions
 from trainer.metrics.calibration import calibration
@@ -21,6 +22,18 @@ _FRAMES = (60, 120, 180, 240, 300)
 _LABELS = (1, 2, 3, 5, 10)
 _TRAIN_VIDEOS = (1, 10, 100, 1_000, 10_000)
 _MOST_CONFUSIONS, _MOST_WORST, _EXAMPLES = 20, 12, 3
+
+
+def of_predictions(
+    predictions: Mapping[str, Predictions], settings: EvaluationConfig
+) -> dict[str, Any]:
+    """What videos and segments have in common: certainty, curves, reliability."""
+    return {
+        **certainty(predictions, settings.resamples, settings.confidence),
+        "precision_recall": {name: precision_recall(one) for name, one in predictions.items()},
+        "roc": roc(predictions["model"]),
+        "reliability": {name: reliability(one) for name, one in predictions.items()},
+    }
 
 
 def certainty(
@@ -165,12 +178,11 @@ def vertical_matrix(model: Scored, vocabulary: Vocabulary) -> dict[str, Any]:
     names, _ = vocabulary.vertical_indices()
     place = {name: index for index, name in enumerate(names)}
     vertical = np.array([place[row[0]] for row in vocabulary.verticals])
-    matrix = np.zeros((len(names), len(names)))
     arrays = model.metrics.arrays()
     within = np.arange(arrays["hits"].shape[1]) < arrays["counts"][:, None]
     right = vertical[arrays["classes"][arrays["hits"] & within]]
-    np.add.at(matrix, (right, right), 1)
-    matrix += model.mistakes.group_matrix(vertical, len(names))
+    matrix = model.mistakes.group_matrix(vertical, len(names))
+    matrix += np.diag(np.bincount(right, minlength=len(names)))
     return {"names": list(names), "matrix": np.rint(matrix).astype(int).tolist()}
 
 

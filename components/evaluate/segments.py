@@ -11,7 +11,7 @@ from components.evaluate.report import CLASSES
 from components.evaluate.videos import write_classes
 from trainer.config import EvaluationConfig
 from trainer.errors import InputError
-from trainer.evaluation import trained_config
+from trainer.evaluation import trained_config, vocabulary_compared
 from trainer.manifest import Manifest
 from trainer.models import load_model
 from trainer.prediction import write_segment_predictions
@@ -43,6 +43,7 @@ class SegmentEvaluation:
     ) -> None:
         self._manifest, self._split, self._settings = manifest, split, settings
         self._scored: dict[str, ScoredSegments] = {}
+        self._vocabulary_known = True
         for name, file in (("model", MODEL), ("baseline", BASELINE)):
             if (path := Path(trained_model) / file).is_file() or file == MODEL:
                 self._scored[name] = self._score(path)
@@ -65,7 +66,9 @@ class SegmentEvaluation:
                 f"{folder}: has no {MODEL}; of segments only a trained model is compared, as an "
                 "exported one scores whole videos"
             )
-        if not trained_config(folder, self._manifest)["data"].get("segments"):
+        config = trained_config(folder, self._manifest)
+        self._vocabulary_known = vocabulary_compared(config, self._manifest)
+        if not config["data"].get("segments"):
             raise InputError(f"{folder}: was trained on whole videos, expected data.segments")
         return self._score(folder / MODEL)
 
@@ -82,15 +85,10 @@ class SegmentEvaluation:
             "videos": len(model.video_ids),
             "names": {name: one.model_name for name, one in self._scored.items()},
             "metrics": metrics,
-            "champion_vocabulary_known": True,
-            **findings.certainty(predictions, settings.resamples, settings.confidence),
+            "champion_vocabulary_known": self._vocabulary_known,
+            **findings.of_predictions(predictions, settings),
             "examples_per_second": round(len(model.video_ids) / model.seconds, 1),
             "metrics_share_of_scoring": round(model.metrics_seconds / model.seconds, 4),
-            "precision_recall": {
-                name: findings.precision_recall(one) for name, one in predictions.items()
-            },
-            "roc": findings.roc(predictions["model"]),
-            "reliability": {name: findings.reliability(one) for name, one in predictions.items()},
         }
 
     def write(self, folder: Path) -> None:

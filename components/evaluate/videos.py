@@ -90,7 +90,6 @@ class VideoEvaluation:
         """What `evaluation.json` says."""
         vocabulary = self._manifest.read_vocabulary()
         model, metrics = self._scored["model"], self._metrics
-        settings = self._settings
         predictions = {name: Predictions.of(one) for name, one in metrics.items()}
         return {
             "headline": HEADLINE,
@@ -98,14 +97,9 @@ class VideoEvaluation:
             "names": {name: one.model_name for name, one in self._scored.items()},
             "metrics": {name: one.result()._asdict() for name, one in metrics.items()},
             "champion_vocabulary_known": self._vocabulary_known,
-            **findings.certainty(predictions, settings.resamples, settings.confidence),
+            **findings.of_predictions(predictions, self._settings),
             "examples_per_second": round(model.metrics.videos / model.seconds, 1),
             "metrics_share_of_scoring": round(model.metrics_seconds / model.seconds, 4),
-            "precision_recall": {
-                name: findings.precision_recall(one) for name, one in predictions.items()
-            },
-            "roc": findings.roc(predictions["model"]),
-            "reliability": {name: findings.reliability(one) for name, one in predictions.items()},
             "slices": findings.slices(self._scored, vocabulary, self._train_videos),
             "confusions": findings.confusions(model, vocabulary),
             "vertical_matrix": findings.vertical_matrix(model, vocabulary),

@@ -208,6 +208,7 @@ def test_segments_are_scored_as_segments(evaluate, trained, rated, tmp_path):
     found = result["metrics"]["model"]
     assert set(found) == {"gap", "map", "ap", "classes", "pairs", "positives"}
     assert found["gap"] == found["ap"]
+    assert not result["champion_vocabulary_known"]  # neither has names
     assert result["differences"]["champion"]["value"] == pytest.approx(
         found["ap"] - result["metrics"]["champion"]["ap"]
     )
