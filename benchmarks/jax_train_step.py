@@ -11,6 +11,9 @@ the TensorFlow trainer.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -115,9 +118,46 @@ class Step:
         return found
 
 
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What one process of its own finds: the peak (no form), or the seconds of one case."""
+    if not arguments.form:
+        return {
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "peak": matmul_peak(arguments.peak_size),
+        }
+    config = ModelConfig(
+        cluster_size=arguments.clusters, hidden_size=arguments.hidden, form=arguments.form
+    )
+    try:
+        step = Step(config, arguments.classes, arguments.batches[0], arguments.frames)
+        seconds = step.seconds(arguments.rounds)
+    except jax.errors.JaxRuntimeError as error:
+        return {"error": str(error).splitlines()[0][:70]}
+    if arguments.profile:
+        with jax.profiler.trace(arguments.profile):
+            for _ in range(3):
+                step.run()
+    return {"seconds": seconds}
+
+
+def alone(form: str, batch: int) -> dict[str, Any]:
+    """The same command for one case, in a process of its own.
+
+    After another case in the same process a step took up to 1.7 times as long on a GPU.
+    """
+    command = [sys.executable, "-m", "benchmarks.jax_train_step", *sys.argv[1:]]
+    ran = subprocess.run(
+        [*command, "--one", "--form", form, "--batches", str(batch)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", type=int, nargs="+", default=[128, 256, 512, 1024])
+    parser.add_argument("--batches", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--clusters", type=int, default=128)
     parser.add_argument("--hidden", type=int, default=2048)
@@ -126,27 +166,29 @@ def main() -> None:
     parser.add_argument("--policy", default="mixed_bfloat16")
     parser.add_argument("--peak-size", type=int, default=8192, help="of the square matrices")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--profile", default="", help="folder for a trace of three steps")
+    parser.add_argument("--profile", default="", help="folder for traces of three steps")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--form", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if keras.config.backend() != "jax":
         parser.error("set KERAS_BACKEND=jax")
     keras.config.set_dtype_policy(arguments.policy)
-    peak = matmul_peak(arguments.peak_size)
-    print(f"{jax.devices()[0].device_kind}; JAX {jax.__version__}, Keras {keras.__version__}")
+    if arguments.one:
+        print(json.dumps(measured(arguments)))
+        return
+    found = alone("", 1)
+    peak = found["peak"]
+    print(f"{found['device']}; JAX {found['jax']}, Keras {keras.__version__}")
     print(f"matmul peak, bfloat16, {arguments.peak_size}²: {peak / 1e12:.1f} TFLOP/s")
     print(f"T={arguments.frames} K={arguments.clusters} H={arguments.hidden} {arguments.policy}")
-    print("form      batch     videos/s   spread    MFU")
+    print("form      batch     videos/s   spread    MFU", flush=True)
     for batch in arguments.batches:
         for form in arguments.forms:
-            config = ModelConfig(
-                cluster_size=arguments.clusters, hidden_size=arguments.hidden, form=form
-            )
-            try:
-                step = Step(config, arguments.classes, batch, arguments.frames)
-                seconds = step.seconds(arguments.rounds)
-            except jax.errors.JaxRuntimeError as error:
-                print(f"{form:8} {batch:6}   {str(error).splitlines()[0][:70]}", flush=True)
+            found = alone(form, batch)
+            if "error" in found:
+                print(f"{form:8} {batch:6}   {found['error']}", flush=True)
                 continue
+            seconds = found["seconds"]
             middle = float(np.median(seconds))
             spread = (max(seconds) - min(seconds)) / 2 / middle
             flops = step_flops(
@@ -158,12 +200,6 @@ def main() -> None:
                 f"{flops / middle / peak:6.1%}",
                 flush=True,
             )
-            if arguments.profile:
-                with jax.profiler.trace(arguments.profile):
-                    for _ in range(3):
-                        step.run()
-            del step
-            keras.backend.clear_session()
 
 
 if __name__ == "__main__":
