@@ -18,6 +18,7 @@ from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
 from trainer.export import any_frames, export_model, top_predictions
 from trainer.files import atomic_directory, write_json
+from trainer.inference_model import inference_model
 from trainer.manifest import read_manifest
 from trainer.models import load_model
 from trainer.progress import say
@@ -52,13 +53,13 @@ def run_export(
     max_frames = trained["data"]["max_frames"]
     vocabulary = manifest.read_vocabulary()
     model = load_model(Path(trained_model) / MODEL)
-    served, segment_step = model, None
+    whole, segment_step = model, None
     if manifest.level == records.FRAME:
         # It scores whole videos and windows, whichever of them it was trained on.
-        served = any_frames(model, ModelConfig(**trained["model"]), vocabulary)
+        whole = any_frames(model, ModelConfig(**trained["model"]), vocabulary)
         segment_step = config.export.segment_step
         if trained["data"].get("segments"):
-            model = served
+            model = whole
     top_k = min(config.export.top_k, manifest.num_classes)
     shards = manifest.split("validate")
     payloads = [
@@ -71,6 +72,7 @@ def run_export(
     classes, scores = top_predictions(model, manifest.level, max_frames, payloads, top_k)
     with atomic_directory(serving_model) as partial:
         saved_model = partial / "saved_model"
+        served = inference_model(whole)
         export_model(
             served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step,
         )  # fmt: skip

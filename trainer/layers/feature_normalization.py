@@ -75,6 +75,29 @@ class FeatureNormalization(keras.layers.Layer):
         check_mask(inputs[0], frame_mask)
         features = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
         exists = None if frame_mask is None else ops.cast(frame_mask, "float32")[..., None]
+        if self.normalization in ("youtube8m_l2", "scaled_l2"):
+            features = self._of_unit_length(features, exists)
+        else:
+            features = self._dequantised(features, exists)
+        return ops.cast(features, self.compute_dtype)
+
+    def _of_unit_length(self, features: Any, exists: Any) -> Any:
+        """L2-normalised values [B,…,1152]; where no frame exists 0, as either padding has it.
+
+        A length does not depend on the codes' step: they are shifted, and scaled once.
+        """
+        step = 1.0
+        if self.quantised:
+            step = form.STEP
+            features = features + (form.BIAS + form.QUANTISED_MIN) / step
+        square = ops.sum(ops.square(features), axis=-1, keepdims=True)
+        scale = ops.rsqrt(ops.maximum(square, 1e-12 / step**2))
+        if self.normalization == "scaled_l2":
+            scale = scale * float(form.FEATURE_SIZE) ** 0.5
+        return features * (scale if exists is None else scale * exists)
+
+    def _dequantised(self, features: Any, exists: Any) -> Any:
+        """Values [B,…,1152] as they are, or rgb with its whitening reversed."""
         if self.quantised:
             features = features * form.STEP + (form.BIAS + form.QUANTISED_MIN)
         if exists is not None and self.padding == "author":
@@ -82,14 +105,9 @@ class FeatureNormalization(keras.layers.Layer):
         if self.normalization == "reverse_whitening":
             rgb = (features[..., : form.RGB_SIZE] - form.BIAS) * whitening_scale()
             features = ops.concatenate([rgb, features[..., form.RGB_SIZE :]], axis=-1)
-        elif self.normalization != "none":
-            square = ops.sum(ops.square(features), axis=-1, keepdims=True)
-            features = features * ops.rsqrt(ops.maximum(square, 1e-12))
-        if self.normalization == "scaled_l2":
-            features = features * float(form.FEATURE_SIZE) ** 0.5
         if exists is not None and self.padding == "zero":
             features = features * exists
-        return ops.cast(features, self.compute_dtype)
+        return features
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         rgb, audio = input_shape

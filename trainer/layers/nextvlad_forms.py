@@ -60,15 +60,20 @@ def multiply_adds(shape: Shape, form: Form) -> int:
     logits = rows * shape.dimensions * (columns + shape.groups)
     expansion = rows * shape.dimensions * expanded
     aggregation = rows * shape.clusters * expanded
-    folding = shape.dimensions * expanded * (columns + shape.groups)
     if form == "direct":
         wide_logits = rows * expanded * (columns + shape.groups)
         return of_x * expansion + of_two * (wide_logits + aggregation)
     if form == "folded":
-        return of_x * (logits + expansion) + of_two * (aggregation + folding)
+        return of_x * (logits + expansion) + of_two * (aggregation + folding(shape))
     sums = rows * shape.dimensions * columns
     expanded_sums = shape.batch * shape.clusters * shape.dimensions * expanded
-    return of_x * (logits + sums) + of_two * (expanded_sums + folding)
+    return of_x * (logits + sums) + of_two * (expanded_sums + folding(shape))
+
+
+def folding(shape: Shape) -> int:
+    """Multiply-adds of the product of the two matrices, which no frame has part in."""
+    columns = shape.groups * (shape.clusters + 1)
+    return shape.dimensions * shape.expansion * shape.dimensions * columns
 
 
 def values_touched(shape: Shape, form: Form) -> int:
