@@ -68,8 +68,14 @@ def export_model(
     names = tf.constant(vocabulary.names, tf.string)
     verticals = tf.constant([row[0] for row in vocabulary.verticals], tf.string)
 
-    def best(features: dict[str, Any]) -> dict[str, Any]:
+    open_frames = level == records.FRAME and model.input["rgb"].shape[1] is None
+
+    def best(features: dict[str, Any], trim: bool = open_frames) -> dict[str, Any]:
         inputs = {name: features[name] for name in model.input}
+        if trim:
+            # Of the frames that only pad no video of the batch is to pay for.
+            longest = tf.maximum(tf.reduce_max(inputs["num_frames"]), 1)
+            inputs |= {name: inputs[name][:, :longest] for name in _CODES}
         scores, classes = tf.math.top_k(probabilities(model(inputs, training=False)), top_k)
         return {
             "classes": tf.cast(classes, tf.int64),
@@ -82,7 +88,7 @@ def export_model(
     def serve(examples: Any) -> dict[str, Any]:
         return best(_parsed(examples, level, max_frames))
 
-    # The form of NeXtVLAD goes by the number of frames: it is stated, also where any is taken.
+    # How many frames a request has is stated, also where the model takes any.
     inputs = [
         tf.TensorSpec(
             [None, max_frames, value.shape[-1]] if name in _CODES else value.shape,
@@ -119,7 +125,7 @@ def any_frames(model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) 
     return twin
 
 
-def _timeline(best: Callable[[dict[str, Any]], dict[str, Any]], top_k: int, step: int) -> Any:
+def _timeline(best: Callable[..., dict[str, Any]], top_k: int, step: int) -> Any:
     """The function of the signature `segments`; `best`: of the features of windows [W,5,…]."""
     size = records.SEGMENT_FRAMES
     starts = np.arange(0, records.MAX_FRAMES, step, dtype=np.int32)

@@ -72,7 +72,7 @@ def run_export(
     classes, scores = top_predictions(model, manifest.level, max_frames, payloads, top_k)
     with atomic_directory(serving_model) as partial:
         saved_model = partial / "saved_model"
-        served = inference_model(whole)
+        served = inference_model(whole, max_frames)
         export_model(
             served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step,
         )  # fmt: skip
@@ -86,6 +86,7 @@ def run_export(
             "signature": "serving_default",
             "top_k": top_k,
             "level": manifest.level,
+            "max_frames": max_frames,
             "num_classes": manifest.num_classes,
             "vocabulary_digest": manifest.vocabulary_digest(),
             "data_fingerprint": manifest.fingerprint,

@@ -36,6 +36,7 @@ class FoldedNeXtVLAD(keras.layers.Layer):
         groups: G; must divide λD.
         expansion: λ.
         form: "folded" or "fast"; "auto" counts products.
+        most_frames: T to count with where a graph leaves it open.
 
     Call arguments:
         inputs: float [B,T,D].
@@ -51,6 +52,7 @@ class FoldedNeXtVLAD(keras.layers.Layer):
         groups: int,
         expansion: int,
         form: Literal["auto", "folded", "fast"] = "auto",
+        most_frames: int = nextvlad_forms.UNKNOWN_FRAMES,
         **kwargs: Any,
     ) -> None:
         super().__init__(trainable=False, **kwargs)
@@ -59,6 +61,7 @@ class FoldedNeXtVLAD(keras.layers.Layer):
         self.groups = groups
         self.expansion = expansion
         self.form = form
+        self.most_frames = most_frames
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         dimensions = int(input_shape[2] or 0)
@@ -134,7 +137,7 @@ class FoldedNeXtVLAD(keras.layers.Layer):
             return self.form
         shape = nextvlad_forms.Shape(
             1,
-            input_shape[1] or nextvlad_forms.UNKNOWN_FRAMES,
+            input_shape[1] or self.most_frames,
             int(input_shape[2] or 0),
             self.groups,
             self.cluster_size,
@@ -186,6 +189,7 @@ class FoldedNeXtVLAD(keras.layers.Layer):
             "groups": self.groups,
             "expansion": self.expansion,
             "form": self.form,
+            "most_frames": self.most_frames,
         }
 
 

@@ -1,0 +1,205 @@
+"""An exported model: what it says of itself, and its answers for records."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from trainer import records
+from trainer.errors import InputError
+from trainer.export import FEATURES, SEGMENTS, SIGNATURE
+from trainer.files import read_json
+
+ABOUT = "export.json"
+"""What the export step says of a model, beside its `saved_model`."""
+SAVED_MODEL = "saved_model"
+_EXPECTED = {
+    "level": str, "top_k": int, "num_classes": int, "max_frames": int, "data_fingerprint": str,
+    "vocabulary_digest": str,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The best classes of N videos, each row best first.
+
+    Attributes:
+        classes: int64 [N,k].
+        names: str [N,k], object array.
+        verticals: str [N,k], of each class the first one.
+        scores: float32 [N,k].
+    """
+
+    classes: NDArray[np.int64]
+    names: NDArray[Any]
+    verticals: NDArray[Any]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @staticmethod
+    def joined(parts: Sequence[Answer]) -> Answer:
+        """The answers of parts, one after the other."""
+        fields = [field.name for field in dataclasses.fields(Answer)]
+        return Answer(*(np.concatenate([getattr(one, name) for one in parts]) for name in fields))
+
+    def cut(self, k: int) -> Answer:
+        """The first `k` of each row."""
+        fields = [field.name for field in dataclasses.fields(Answer)]
+        return Answer(*(getattr(self, name)[:, :k] for name in fields))
+
+    def rows(self) -> list[list[dict[str, Any]]]:
+        """Of each video its classes: class, name, vertical and score."""
+        lists = zip(
+            self.classes.tolist(), self.names.tolist(), self.verticals.tolist(),
+            self.scores.tolist(), strict=True,
+        )  # fmt: skip
+        return [
+            [
+                {"class": index, "name": name, "vertical": vertical, "score": score}
+                for index, name, vertical, score in zip(*row, strict=True)
+            ]
+            for row in lists
+        ]
+
+
+class ExportedModel:
+    """A SavedModel of the export step, loaded.
+
+    Args:
+        folder: of the step: `saved_model/` and `export.json`.
+
+    Attributes:
+        folder: the same.
+        about: the content of `export.json`.
+        level: frame or video, of the records that it takes.
+        top_k: k of its answers.
+        num_classes: C.
+        max_frames: frames used of a video.
+
+    Raises:
+        InputError: no such model, one that an earlier version exported, or one that does not load.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.about = _about(self.folder)
+        self.level: records.Level = records.FRAME if self.about["level"] == "frame" else "video"
+        self.top_k: int = self.about["top_k"]
+        self.num_classes: int = self.about["num_classes"]
+        self.max_frames: int = self.about["max_frames"]
+        saved_model = self.folder / SAVED_MODEL
+        if not (saved_model / "saved_model.pb").is_file():
+            raise InputError(f"{saved_model}: is no SavedModel: it has no saved_model.pb")
+        try:
+            # Held: a signature does not keep the variables alive.
+            self._loaded = tf.saved_model.load(str(saved_model))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            words = str(error).strip().splitlines()
+            raise InputError(f"{saved_model}: does not load ({words[0]})") from None
+        self.signatures: Any = self._loaded.signatures
+        wanted = {SIGNATURE, FEATURES[self.level]}
+        if missing := wanted - set(self.signatures):
+            raise InputError(
+                f"{saved_model}: has no signature {', '.join(sorted(missing))} (found: "
+                f"{', '.join(sorted(self.signatures))}); export the model anew"
+            )
+        self._answer = self.signatures[FEATURES[self.level]]
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether it answers with timelines."""
+        return SEGMENTS in self.signatures
+
+    def parse(self, record: records.Record) -> records.VideoRecord:
+        """A record that it can score.
+
+        Raises:
+            InputError: no record of its level.
+        """
+        video = records.parse(record)
+        if video.level != self.level:
+            raise record.error(
+                f"is a {video.level}-level record, the model takes {self.level}-level ones"
+            )
+        return video
+
+    def answer(self, videos: Sequence[records.VideoRecord]) -> Answer:
+        """The best classes of parsed records of its level, in one call."""
+        inputs = self._features(videos)
+        found = self._answer(**{name: tf.constant(value) for name, value in inputs.items()})
+        return Answer(
+            found["classes"].numpy(),
+            _text(found["names"].numpy()),
+            _text(found["verticals"].numpy()),
+            found["scores"].numpy(),
+        )
+
+    def timeline(self, record: records.Record) -> tuple[NDArray[np.int32], Answer]:
+        """First seconds [W] of a video's windows, and the best classes of each, [W,k].
+
+        Raises:
+            InputError: the model has no signature for it, or the record is none of its level.
+        """
+        if not self.has_segments:
+            raise InputError(f"{self.folder}: has no signature {SEGMENTS}: it is video-level")
+        self.parse(record)
+        found = self.signatures[SEGMENTS](examples=tf.constant([record.payload]))
+        windows = int(found["windows"][0])
+        return found["starts"].numpy()[:windows], Answer(
+            found["classes"].numpy()[0, :windows],
+            _text(found["names"].numpy()[0, :windows]),
+            _text(found["verticals"].numpy()[0, :windows]),
+            found["scores"].numpy()[0, :windows],
+        )
+
+    def _features(self, videos: Sequence[records.VideoRecord]) -> dict[str, NDArray[Any]]:
+        if self.level == records.VIDEO:
+            return {
+                records.MEAN_RGB_KEY: np.stack([video.rgb for video in videos]),
+                records.MEAN_AUDIO_KEY: np.stack([video.audio for video in videos]),
+            }
+        shape = (len(videos), self.max_frames)
+        rgb = np.zeros((*shape, records.RGB_SIZE), np.uint8)
+        audio = np.zeros((*shape, records.AUDIO_SIZE), np.uint8)
+        counts = np.array([min(video.num_frames, self.max_frames) for video in videos], np.int32)
+        for row, (video, count) in enumerate(zip(videos, counts, strict=True)):
+            rgb[row, :count] = video.rgb[:count]
+            audio[row, :count] = video.audio[:count]
+        return {"rgb": rgb, "audio": audio, "num_frames": counts}
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: is no exported model: expected {ABOUT} and {SAVED_MODEL}/ there (the "
+            "serving_model of a run)"
+        )
+    about = read_json(path)
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: expected an object, found {type(about).__name__}")
+    for name, kind in _EXPECTED.items():
+        if not isinstance(about.get(name), kind):
+            raise InputError(
+                f"{path}: {name} is {about.get(name)!r}, expected {kind.__name__}: another version "
+                "exported this model; export it anew"
+            )
+    if about["level"] not in FEATURES:
+        raise InputError(f"{path}: level is {about['level']!r}, expected frame or video")
+    return about
+
+
+def _text(values: NDArray[Any]) -> NDArray[Any]:
+    """Strings of byte strings, each distinct one decoded once."""
+    distinct, where = np.unique(values, return_inverse=True)
+    decoded = np.array([one.decode("utf-8", "replace") for one in distinct], object)
+    return decoded[where].reshape(values.shape)
