@@ -72,6 +72,7 @@ format: setup-dev ## format the code, mend what can be mended
 lock: setup-dev ## lock the requirements anew after an .in file changed (UPGRADE=1: newest versions)
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(LOCK) requirements/cpu.in -o requirements/cpu.txt
+	$(LOCK) requirements/serving.in -c requirements/cpu.txt -o requirements/serving.txt
 	$(LOCK) requirements/gpu.in -c requirements/cpu.txt -o requirements/gpu.txt
 	$(LOCK) requirements/dev.in -c requirements/cpu.txt -o requirements/dev.txt
 

@@ -26,7 +26,7 @@ from trainer.evaluation import (
     trained_config,
     vocabulary_compared,
 )
-from trainer.export import SIGNATURE
+from trainer.exported_model import SIGNATURE
 from trainer.files import read_json
 from trainer.manifest import Manifest, Shard
 from trainer.metrics import TOP_K

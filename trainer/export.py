@@ -14,15 +14,11 @@ import tensorflow as tf
 from trainer import records, tensor_records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
+from trainer.exported_model import FEATURES, SEGMENTS, SIGNATURE
 from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
-SIGNATURE = "serving_default"
-FEATURES = {records.FRAME: "features", records.VIDEO: "video_level"}
-"""The signature that takes the features themselves, by level."""
 _CODES = ("rgb", "audio")
-SEGMENTS = "segments"
-"""The signature that answers with a timeline."""
 
 
 def export_model(

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from trainer import records
 from trainer.errors import InputError
-from trainer.export import FEATURES, SEGMENTS, SIGNATURE
 from trainer.files import read_json
 
 ABOUT = "export.json"
 """What the export step says of a model, beside its `saved_model`."""
 SAVED_MODEL = "saved_model"
+SIGNATURE = "serving_default"
+FEATURES = {records.FRAME: "features", records.VIDEO: "video_level"}
+"""The signature that takes the features themselves, by level."""
+SEGMENTS = "segments"
+"""The signature that answers with a timeline."""
 _EXPECTED = {
     "level": str, "top_k": int, "num_classes": int, "max_frames": int, "data_fingerprint": str,
     "vocabulary_digest": str,
@@ -48,13 +52,19 @@ class Answer:
     @staticmethod
     def joined(parts: Sequence[Answer]) -> Answer:
         """The answers of parts, one after the other."""
-        fields = [field.name for field in dataclasses.fields(Answer)]
-        return Answer(*(np.concatenate([getattr(one, name) for one in parts]) for name in fields))
+        columns = zip(*(one._arrays() for one in parts), strict=True)
+        return Answer(*(np.concatenate(column) for column in columns))
+
+    def between(self, start: int, end: int) -> Answer:
+        """Those of videos `start` to before `end`."""
+        return Answer(*(values[start:end] for values in self._arrays()))
 
     def cut(self, k: int) -> Answer:
         """The first `k` of each row."""
-        fields = [field.name for field in dataclasses.fields(Answer)]
-        return Answer(*(getattr(self, name)[:, :k] for name in fields))
+        return Answer(*(values[:, :k] for values in self._arrays()))
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.classes, self.names, self.verticals, self.scores
 
     def rows(self) -> list[list[dict[str, Any]]]:
         """Of each video its classes: class, name, vertical and score."""
@@ -142,6 +152,15 @@ class ExportedModel:
             _text(found["verticals"].numpy()),
             found["scores"].numpy(),
         )
+
+    def warm_up(self) -> None:
+        """Answer for a video without content: what TensorFlow prepares then is prepared."""
+        shape = (self.max_frames,) if self.level == records.FRAME else ()
+        kind = np.uint8 if self.level == records.FRAME else np.float32
+        rgb, audio = (
+            np.zeros((*shape, size), kind) for size in (records.RGB_SIZE, records.AUDIO_SIZE)
+        )
+        self.answer([records.VideoRecord("", np.zeros(0, np.int64), rgb, audio)])
 
     def timeline(self, record: records.Record) -> tuple[NDArray[np.int32], Answer]:
         """First seconds [W] of a video's windows, and the best classes of each, [W,k].

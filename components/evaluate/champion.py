@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import google.api_core.exceptions
 import google.auth.exceptions
 from google.cloud.aiplatform_v1.services.model_service import ModelServiceClient
 
-from components.download.cloud_storage import SCHEME, CloudStorage
+from components.download.bucket_folder import in_bucket, objects_under
 from components.download.local_store import md5_of
 from trainer.errors import InputError
-from trainer.files import BUCKETS, local_path
+from trainer.files import local_path
 from trainer.progress import say
 
 _REGISTERED = re.compile(
@@ -44,8 +42,8 @@ def resolved(champion: str) -> tuple[str, str]:
         return "", ""
     uri = _registered(champion) if champion.startswith("projects/") else champion
     facts = [uri]
-    if _in_bucket(uri):
-        objects = _objects(uri)
+    if in_bucket(uri):
+        objects = objects_under(uri, "champion")
         prefix = f"{uri.rstrip('/')}/"
         _check_models(champion, (name.removeprefix(prefix) for name in objects))
         for one in objects.values():
@@ -58,27 +56,6 @@ def resolved(champion: str) -> tuple[str, str]:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             facts.append(f"{path.relative_to(folder)} {md5_of(path)}")
     return uri, hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
-
-
-@contextlib.contextmanager
-def local_folder(uri: str) -> Iterator[Path]:
-    """The files of `resolved`'s URI on this machine, as long as the context lasts."""
-    if not _in_bucket(uri):
-        yield local_path(uri)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        storage = CloudStorage()
-        prefix = f"{uri.rstrip('/')}/"
-        for one in _objects(uri):
-            target = Path(scratch) / one.removeprefix(prefix)
-            if Path(scratch) not in target.resolve().parents:
-                raise InputError(f"champion {uri}: has an object with the name {one!r}")
-            content = storage.read(one)
-            if content is None:
-                raise InputError(f"champion {uri}: {one} went away while it was read")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        yield Path(scratch)
 
 
 @contextlib.contextmanager
@@ -107,19 +84,6 @@ def _check_models(champion: str, names: Iterable[str]) -> None:
             f"champion {champion}: has no model: expected {', '.join(_MODELS[:-1])} or "
             f"{_MODELS[-1]} there"
         )
-
-
-def _in_bucket(uri: str) -> bool:
-    """Whether it has to be fetched: in a bucket, none of which is mounted."""
-    return uri.startswith(SCHEME) and not BUCKETS.is_dir()
-
-
-def _objects(uri: str) -> dict[str, Any]:
-    found = CloudStorage().under(f"{uri.rstrip('/')}/")
-    files = {name: one for name, one in sorted(found.items()) if not name.endswith("/")}
-    if not files:
-        raise InputError(f"champion {uri}: nothing is there")
-    return files
 
 
 def _registered(name: str) -> str:

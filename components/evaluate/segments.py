@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from components.download.bucket_folder import local_folder
 from components.evaluate import findings
-from components.evaluate.champion import check_same_videos, local_folder, named
+from components.evaluate.champion import check_same_videos, named
 from components.evaluate.report import CLASSES
 from components.evaluate.videos import write_classes
 from trainer.config import EvaluationConfig
@@ -48,7 +49,7 @@ class SegmentEvaluation:
             if (path := Path(trained_model) / file).is_file() or file == MODEL:
                 self._scored[name] = self._score(path)
         if champion:
-            with local_folder(champion) as folder, named(champion):
+            with local_folder(champion, "champion") as folder, named(champion):
                 self._scored["champion"] = self._score_champion(folder)
             check_same_videos(champion, self._scored["champion"], self._scored["model"])
 

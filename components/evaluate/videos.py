@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.download.bucket_folder import local_folder
 from components.evaluate import findings
-from components.evaluate.champion import check_same_videos, local_folder, named
+from components.evaluate.champion import check_same_videos, named
 from components.evaluate.report import CLASSES
 from trainer.champion import Champion
 from trainer.config import EvaluationConfig
@@ -69,7 +70,9 @@ class VideoEvaluation:
             if champion:
                 # Before anything is scored: what does not load is said at once.
                 with named(champion):
-                    other = Champion(held.enter_context(local_folder(champion)), manifest)
+                    other = Champion(
+                        held.enter_context(local_folder(champion, "champion")), manifest
+                    )
                 self._vocabulary_known = other.vocabulary_known
                 if not other.vocabulary_known:
                     say("evaluate", f"warning: champion {champion}: {UNKNOWN_VOCABULARY}")

@@ -11,8 +11,10 @@ from google.cloud.aiplatform_v1.services.model_service.transports import (
 )
 from google.cloud.aiplatform_v1.types import GetModelRequest, Model
 
+from components.download import bucket_folder
+from components.download.bucket_folder import local_folder
 from components.evaluate import champion
-from components.evaluate.champion import local_folder, resolved
+from components.evaluate.champion import resolved
 from trainer.errors import InputError
 
 NAME = "projects/p/locations/europe-west4/models/123"
@@ -60,7 +62,7 @@ def test_a_folder_and_its_digest(tmp_path):
     assert resolved(str(tmp_path)) == (uri, digest)
     (tmp_path / "model.keras").write_bytes(b"two")
     assert resolved(str(tmp_path))[1] != digest
-    with local_folder(uri) as folder:
+    with local_folder(uri, "champion") as folder:
         assert folder == tmp_path
 
 
@@ -80,7 +82,7 @@ def test_a_bucket(bucket):
     for name in ("best/saved_model/saved_model.pb", "best/export.json", "bestseller/other"):
         bucket.blob(name).upload_from_string(name)
     uri, digest = resolved("gs://data/best")
-    with local_folder(uri) as folder:
+    with local_folder(uri, "champion") as folder:
         found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.*")}
         assert found == {
             "saved_model/saved_model.pb": b"best/saved_model/saved_model.pb",
@@ -99,10 +101,10 @@ def test_a_bucket(bucket):
 def test_an_object_that_would_leave_the_folder(bucket, monkeypatch):
     # Cloud Storage has such names; the emulator has not.
     names = {"gs://data/evil/../../x": None}
-    monkeypatch.setattr(champion, "_objects", lambda _: names)
+    monkeypatch.setattr(bucket_folder, "objects_under", lambda *_: names)
     with (
         pytest.raises(InputError, match="has an object with the name"),
-        local_folder("gs://data/evil"),
+        local_folder("gs://data/evil", "champion"),
     ):
         pass
 

@@ -1,0 +1,1 @@
+"""The prediction server: an exported model behind HTTP."""

@@ -1,0 +1,250 @@
+"""The ASGI application: health, predictions in two dialects, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from components.serving.batching import DynamicBatcher
+from components.serving.errors import RequestError
+from components.serving.instances import parse_request, predictions, timelines
+from components.serving.logs import LOGGER, say
+from components.serving.metrics import ServingMetrics
+from components.serving.settings import ServingSettings
+from trainer.exported_model import SAVED_MODEL, ExportedModel
+
+Load = Callable[[], ExportedModel]
+Handler = Callable[[HttpRequest], Awaitable[Response]]
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_VERSION = "1"
+"""The only one there is: a server has one model."""
+
+
+class Service:
+    """One model behind HTTP.
+
+    Args:
+        load: gives the model; called in a thread when the server starts, until when the health
+            route answers 503.
+        settings: limits and routes.
+        failed: told when the model can not be loaded.
+        ready: told when it is.
+
+    Attributes:
+        metrics: what was counted.
+        app: the ASGI application.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        settings: ServingSettings,
+        failed: Callable[[Exception], None],
+        ready: Callable[[ExportedModel], None] = lambda _: None,
+    ) -> None:
+        self._load, self._settings, self._failed, self._ready = load, settings, failed, ready
+        self.metrics = ServingMetrics()
+        self._model: ExportedModel | None = None
+        self._batcher: DynamicBatcher | None = None
+        self._bytes = 0
+        models = f"/v1/models/{settings.name}"
+        routes: list[tuple[str, str, str, Handler]] = [
+            ("GET", settings.health_route, "health", self._health),
+            ("POST", settings.predict_route, "predict", self._predict),
+            ("GET", models, "status", self._status),
+            ("GET", f"{models}/metadata", "metadata", self._metadata),
+            ("POST", f"{models}:predict", "predict", self._predict),
+            ("POST", f"{models}/versions/{_VERSION}:predict", "predict", self._predict),
+            ("GET", "/metrics", "metrics", self._metrics),
+        ]
+        self.app = Starlette(
+            routes=[
+                Route(path, self._answered(name, handler), methods=[method])
+                for method, path, name, handler in routes
+            ],
+            exception_handlers={HTTPException: _not_served},
+            lifespan=self._lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        loading = asyncio.create_task(self._begin())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            if self._batcher:
+                await self._batcher.stop()
+
+    async def _begin(self) -> None:
+        start = time.perf_counter()
+        try:
+            model = await asyncio.to_thread(self._loaded_and_warm)
+        except Exception as error:  # whatever it is, a server without a model has to end
+            self._failed(error)
+            return
+        settings = self._settings
+        self._batcher = DynamicBatcher(
+            model.answer, settings.max_batch, settings.batch_milliseconds, settings.max_queue,
+            self.metrics,
+        )  # fmt: skip
+        self._batcher.start()
+        self._model = model
+        self.metrics.ready.set(1)
+        say("ready", model=str(model.folder), seconds=round(time.perf_counter() - start, 2))
+        self._ready(model)
+
+    def _loaded_and_warm(self) -> ExportedModel:
+        """The model, after a first call: what TensorFlow prepares then, no client waits for."""
+        model = self._load()
+        model.warm_up()
+        return model
+
+    def _answered(self, route: str, handler: Handler) -> Handler:
+        """A handler whose requests are counted, logged, and end in JSON whatever happens."""
+
+        async def answered(request: HttpRequest) -> Response:
+            start = time.perf_counter()
+            request.state.videos = 0
+            number = request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex[:16]
+            message = ""
+            try:
+                response = await handler(request)
+            except RequestError as error:
+                message = error.message
+                response = _error(error.status, message)
+            except ClientDisconnect:
+                message = "the client went away"
+                response = _error(400, message)
+            except Exception:
+                message = "internal error"
+                LOGGER.exception("request failed", extra={"fields": {"request": number}})
+                response = _error(500, "internal error, the server's log has it")
+            seconds = time.perf_counter() - start
+            self.metrics.requests.labels(route, response.status_code).inc()
+            self.metrics.request_seconds.labels(route).observe(seconds)
+            response.headers["x-request-id"] = number
+            if route == "predict":
+                say(
+                    message or "predicted", request=number, route=request.url.path,
+                    status=response.status_code, videos=request.state.videos,
+                    milliseconds=round(seconds * 1e3, 1),
+                )  # fmt: skip
+            return response
+
+        return answered
+
+    async def _health(self, _: HttpRequest) -> Response:
+        if self._model is None:
+            raise RequestError(503, "the model is being loaded")
+        return JSONResponse({"status": "ready"})
+
+    async def _predict(self, request: HttpRequest) -> Response:
+        model, batcher = self._model, self._batcher
+        if model is None or batcher is None:
+            raise RequestError(503, "the model is being loaded")
+        async with self._body(request) as body:
+            # Large bodies are decoded beside the loop, which goes on to serve the others.
+            asked = await asyncio.to_thread(parse_request, body, model, self._settings)
+            request.state.videos = len(asked.videos)
+            if asked.segments:
+                records = asked.records
+                content = timelines(
+                    asked, await batcher.run(lambda: [model.timeline(one) for one in records])
+                )
+            else:
+                content = predictions(asked, await batcher.answer(asked.videos))
+            self.metrics.videos.inc(len(asked.videos))
+        return JSONResponse(content)
+
+    @contextlib.asynccontextmanager
+    async def _body(self, request: HttpRequest) -> AsyncIterator[bytes]:
+        """The body, within its limits of size and time; its bytes count until it is answered.
+
+        Raises:
+            RequestError: 413, 408, or 503 where the bodies of others fill the memory.
+        """
+        most = self._settings.max_body_bytes
+        # A length that is no number the protocol has refused already.
+        stated = int(request.headers.get("content-length", 0))
+        if stated > most:
+            raise RequestError(413, f"a body of {stated:,} bytes, expected at most {most:,}")
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                async for chunk in request.stream():
+                    self._hold(len(chunk))
+                    content += chunk
+                    if len(content) > most:
+                        raise RequestError(413, f"a body of over {most:,} bytes, the limit")
+            yield bytes(content)
+        except TimeoutError:
+            raise RequestError(
+                408, f"the body did not arrive within {self._settings.body_seconds:g} s"
+            ) from None
+        finally:
+            self._hold(-len(content))
+
+    def _hold(self, count: int) -> None:
+        if count > 0 and self._bytes + count > self._settings.max_bytes_in_flight:
+            raise RequestError(503, "other requests fill the memory, try again later")
+        self._bytes += count
+        self.metrics.bytes_in_flight.set(self._bytes)
+
+    async def _status(self, _: HttpRequest) -> Response:
+        state = "LOADING" if self._model is None else "AVAILABLE"
+        status = {"error_code": "OK", "error_message": ""}
+        return JSONResponse(
+            {"model_version_status": [{"version": _VERSION, "state": state, "status": status}]}
+        )
+
+    async def _metadata(self, _: HttpRequest) -> Response:
+        if self._model is None:
+            raise RequestError(503, "the model is being loaded")
+        saved = SavedModel.FromString(
+            (self._model.folder / SAVED_MODEL / "saved_model.pb").read_bytes()
+        )
+        signatures = {
+            name: MessageToDict(signature, preserving_proto_field_name=True)
+            for name, signature in saved.meta_graphs[0].signature_def.items()
+            if name in self._model.signatures
+        }
+        spec = {"name": self._settings.name, "version": _VERSION, "signature_name": ""}
+        return JSONResponse(
+            {
+                "model_spec": spec,
+                "metadata": {"signature_def": {"signature_def": signatures}},
+                "export": self._model.about,
+            }
+        )
+
+    async def _metrics(self, _: HttpRequest) -> Response:
+        return Response(self.metrics.text(), media_type=_PROMETHEUS)
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    headers = {}
+    if status in (408, 413):
+        headers["connection"] = "close"  # what is left of the body is not waited for
+    if status == 503:
+        headers["retry-after"] = "1"
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def _not_served(request: HttpRequest, error: Any) -> Response:
+    message = f"{request.method} {request.url.path}: {error.detail.lower()}"
+    return JSONResponse({"error": message}, error.status_code, getattr(error, "headers", None))

@@ -1,0 +1,73 @@
+"""Runs the application under uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import uvicorn
+
+from components.serving import logs
+from components.serving.app import Load, Service
+from components.serving.http import guarded
+from components.serving.settings import ServingSettings
+from trainer.errors import InputError
+from trainer.exported_model import ExportedModel
+
+
+def serve(
+    load: Load,
+    settings: ServingSettings,
+    host: str,
+    port: int,
+    ready: Callable[[ExportedModel], None] = lambda _: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests in progress are answered first.
+
+    Args:
+        load: gives the model.
+        settings: limits and routes.
+        host, port: to listen on.
+        ready: told once requests are answered.
+
+    Raises:
+        InputError: the model can not be loaded.
+        OSError: the address can not be listened on.
+    """
+    logs.configure()
+    problems: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        problems.append(error)
+        server.should_exit = True
+
+    service = Service(load, settings, failed, ready)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            service.app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=settings.stop_seconds,
+            http=guarded(settings.header_seconds),
+            ws="none",
+        )
+    )
+    # uvicorn raises the signal anew when it has stopped: a stop that was asked for is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
+    server.run()
+    if problems:
+        raise problems[0]
+    if not server.started:
+        raise InputError(f"{host}:{port}: the server can not listen there, see the line above")
+
+
+def _stopped(_number: int, _frame: object) -> NoReturn:
+    logs.say("stopped")
+    sys.exit(0)
