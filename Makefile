@@ -10,6 +10,8 @@ OUTPUT ?= build
 DATAFLOW ?=
 PYTEST ?=
 UPGRADE ?=
+MODEL ?=
+PORT ?= 8080
 
 PY = .venv/bin/python
 UV = .venv/uv/bin/uv
@@ -17,7 +19,7 @@ LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --pyt
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run compile test test-slow benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run serve compile test test-slow benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,6 +37,10 @@ setup-dev: ## the same, with what tests and checks need
 pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
 	@[ "$(TARGET)" = local ] || { echo "error: TARGET is $(TARGET), expected local (for Vertex AI and Kubernetes: make compile)" >&2; exit 1; }
 	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET)
+
+serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an example to try
+	@TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
+		--port "$(PORT)" --example build/request.json
 
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
@@ -57,6 +63,7 @@ benchmark: setup ## measure speed, memory and learning (forty minutes, on a quie
 	@$(PY) -m benchmarks.statistics_pass
 	@$(PY) -m benchmarks.download
 	@$(PY) -m benchmarks.evaluation
+	@$(PY) -m benchmarks.serving
 	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts

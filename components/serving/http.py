@@ -1,4 +1,4 @@
-"""Connections whose headers have a time and a size to arrive in, which uvicorn leaves open."""
+"""What uvicorn leaves open: limits of time and size for headers, and clients that half-close."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_came()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        cycle = self.cycle
+        if cycle and not cycle.response_complete and not cycle.more_body:
+            # Whoever closes its own half after a whole request still reads: it gets its answer.
+            cycle.keep_alive = False
+            return True
+        return None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

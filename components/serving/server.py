@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -33,9 +35,15 @@ def serve(
         ready: told once requests are answered.
 
     Raises:
-        InputError: the model can not be loaded.
-        OSError: the address can not be listened on.
+        InputError: the model can not be loaded, or the address not be listened on.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        # Python adds the address to the system's words.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"{host}:{port}: can not be listened on ({reason})") from None
     logs.configure()
     problems: list[Exception] = []
 
@@ -47,8 +55,6 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             service.app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             lifespan="on",
@@ -61,11 +67,9 @@ def serve(
     # uvicorn raises the signal anew when it has stopped: a stop that was asked for is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped)
-    server.run()
+    server.run(sockets=[listener])
     if problems:
         raise problems[0]
-    if not server.started:
-        raise InputError(f"{host}:{port}: the server can not listen there, see the line above")
 
 
 def _stopped(_number: int, _frame: object) -> NoReturn:
