@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import orjson
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -60,6 +62,7 @@ class Service:
         self._model: ExportedModel | None = None
         self._batcher: DynamicBatcher | None = None
         self._bytes = 0
+        self._decoder = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="decoder")
         models = f"/v1/models/{settings.name}"
         routes: list[tuple[str, str, str, Handler]] = [
             ("GET", settings.health_route, "health", self._health),
@@ -89,6 +92,7 @@ class Service:
             await asyncio.gather(loading, return_exceptions=True)
             if self._batcher:
                 await self._batcher.stop()
+            self._decoder.shutdown()
 
     async def _begin(self) -> None:
         start = time.perf_counter()
@@ -158,8 +162,11 @@ class Service:
         if model is None or batcher is None:
             raise RequestError(503, "the model is being loaded")
         async with self._body(request) as body:
-            # Large bodies are decoded beside the loop, which goes on to serve the others.
-            asked = await asyncio.to_thread(parse_request, body, model, self._settings)
+            # Large bodies are decoded beside the loop, which goes on to serve the others; in one
+            # thread, as more of them would take turns with the model's for the interpreter.
+            asked = await asyncio.get_running_loop().run_in_executor(
+                self._decoder, parse_request, body, model, self._settings
+            )
             request.state.videos = len(asked.videos)
             if asked.segments:
                 records = asked.records
@@ -169,7 +176,7 @@ class Service:
             else:
                 content = predictions(asked, await batcher.answer(asked.videos))
             self.metrics.videos.inc(len(asked.videos))
-        return JSONResponse(content)
+        return Response(orjson.dumps(content), media_type="application/json")
 
     @contextlib.asynccontextmanager
     async def _body(self, request: HttpRequest) -> AsyncIterator[bytes]:

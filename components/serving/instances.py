@@ -9,10 +9,11 @@ of instances, `inputs` by column.
 
 from __future__ import annotations
 
-import binascii
 import dataclasses
-import json
 from typing import Any
+
+import orjson
+import pybase64
 
 from components.serving.errors import RequestError
 from components.serving.settings import ServingSettings
@@ -105,10 +106,9 @@ def timelines(request: Request, answers: list[tuple[Any, Answer]]) -> dict[str, 
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or type(error).__name__
-        raise RequestError(400, f"the body is no JSON ({reason})") from None
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"the body is no JSON ({error})") from None
     if not isinstance(content, dict):
         raise RequestError(400, f"expected a JSON object, found {type(content).__name__}")
     return content
@@ -163,7 +163,7 @@ def _payload(instance: Any, index: int) -> bytes:
     ):
         raise RequestError(400, f'{where}: expected {{"b64": "…"}}, a record in base64')
     try:
-        return binascii.a2b_base64(instance["b64"], strict_mode=True)
+        return pybase64.b64decode(instance["b64"], validate=True)
     except ValueError as error:
         raise RequestError(400, f"{where}: is no base64 ({error})") from None
 
