@@ -67,7 +67,7 @@ def write_segment_predictions(
     path: str | os.PathLike[str],
     classes: ArrayLike,
     scores: ArrayLike,
-    video_ids: Sequence[str],
+    video_ids: Sequence[str] | NDArray[Any],
     starts: ArrayLike,
     most: int = MOST,
 ) -> None:
@@ -121,7 +121,8 @@ class BestSegments:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file."""
-        write_segment_predictions(path, *self._arrays(), self._most)
+        classes, scores, video_ids, starts = self._arrays()
+        write_segment_predictions(path, classes, scores, video_ids, starts, self._most)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         kinds = (np.int64, np.float64, object, np.int64)
