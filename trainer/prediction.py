@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,18 +41,33 @@ def write_top_predictions(
     """Write classes and scores [N, k], each row best first."""
     rows = zip(video_ids, np.asarray(classes), np.asarray(scores), strict=True)
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        for video_id, best, best_scores in rows:
-            pairs = (f"{index} {score:.6g}" for index, score in zip(best, best_scores, strict=True))
-            writer.writerow((video_id, " ".join(pairs)))
+        writer = PredictionWriter(file)
+        for row in rows:
+            writer.write(*row)
+
+
+class PredictionWriter:
+    """The form of videos, a line at a time.
+
+    Args:
+        file: opened for text in UTF-8 with `newline=""`; the header is written at once.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer.writerow(HEADER)
+
+    def write(self, video_id: str, classes: ArrayLike, scores: ArrayLike) -> None:
+        """Write classes and scores [k] of a video, best first."""
+        pairs = zip(np.asarray(classes), np.asarray(scores), strict=True)
+        self._writer.writerow((video_id, " ".join(f"{index} {one:.6g}" for index, one in pairs)))
 
 
 def write_segment_predictions(
     path: str | os.PathLike[str],
     classes: ArrayLike,
     scores: ArrayLike,
-    video_ids: Sequence[str],
+    video_ids: Sequence[str] | NDArray[Any],
     starts: ArrayLike,
     most: int = MOST,
 ) -> None:
@@ -64,16 +80,65 @@ def write_segment_predictions(
             first.
         most: segments of a class.
     """
-    label, score, start = np.asarray(classes), np.asarray(scores), np.asarray(starts)
-    order = np.lexsort((-score, label))
+    label, start = np.asarray(classes), np.asarray(starts)
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(SEGMENTS_HEADER)
-        bounds = np.flatnonzero(np.diff(label[order])) + 1
-        for entries in np.split(order, bounds):
-            if len(entries):
-                named = (f"{video_ids[entry]}:{start[entry]}" for entry in entries[:most])
-                writer.writerow((int(label[entries[0]]), " ".join(named)))
+        for entries in _best_of_each(label, np.asarray(scores), most):
+            named = (f"{video_ids[entry]}:{start[entry]}" for entry in entries)
+            writer.writerow((int(label[entries[0]]), " ".join(named)))
+
+
+class BestSegments:
+    """The best segments of each class of any number of videos, for `write_segment_predictions`.
+
+    Keeps 32 bytes of each, and the ids of their videos: of at most `most` of each class, and of
+    those that came since the others were let go, at most `room` or as many again.
+
+    Args:
+        most: segments of a class.
+        room: entries that are kept before any is let go.
+    """
+
+    def __init__(self, most: int = MOST, room: int = 1 << 20) -> None:
+        self._most, self._room = most, room
+        self._parts: list[tuple[NDArray[Any], ...]] = []
+        self._count = self._kept = 0
+
+    def add(self, video_id: str, starts: ArrayLike, classes: ArrayLike, scores: ArrayLike) -> None:
+        """Add a video: `starts` [W], classes and scores [W,k] of its windows."""
+        label = np.asarray(classes, np.int64)
+        start = np.repeat(np.asarray(starts, np.int64), label.shape[1])
+        ids = np.full(label.size, video_id, object)
+        self._parts.append((label.ravel(), np.asarray(scores, np.float64).ravel(), ids, start))
+        self._count += label.size
+        if self._count > 2 * self._kept + self._room:
+            arrays = self._arrays()
+            kept = [*_best_of_each(arrays[0], arrays[1], self._most)]
+            chosen = np.sort(np.concatenate(kept))  # of equal scores the first stays the first
+            self._parts = [tuple(values[chosen] for values in arrays)]
+            self._count = self._kept = len(chosen)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the file."""
+        classes, scores, video_ids, starts = self._arrays()
+        write_segment_predictions(path, classes, scores, video_ids, starts, self._most)
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        kinds = (np.int64, np.float64, object, np.int64)
+        parts = [*self._parts, tuple(np.zeros(0, kind) for kind in kinds)]
+        return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+
+
+def _best_of_each(
+    label: NDArray[Any], score: NDArray[Any], most: int
+) -> Iterator[NDArray[np.int64]]:
+    """Of each class that there is, ascending, the places of its best entries, best first."""
+    order = np.lexsort((-score, label))
+    bounds = np.flatnonzero(np.diff(label[order])) + 1
+    for entries in np.split(order, bounds):
+        if len(entries):
+            yield entries[:most]
 
 
 def read_predictions(

@@ -6,7 +6,9 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
+
+from trainer.progress import say
 
 EXIT_CODE = 128 + signal.SIGTERM
 
@@ -37,3 +39,45 @@ def noticed() -> Iterator[Termination]:
         yield termination
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _EndedError(BaseException):
+    """Of no kind that a library takes for a failure to go on from."""
+
+
+@contextlib.contextmanager
+def ended_by_signals(step: str, left: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C as one line and exit code 143 or 130, after the block has tidied up.
+
+    Args:
+        step: that says it.
+        left: what is left of the work.
+
+    Raises:
+        SystemExit: in place of what the signal would do.
+    """
+
+    def end(number: int, _: Any) -> NoReturn:
+        # A second one must not meet the tidying up.
+        signal.signal(number, signal.SIG_IGN)
+        ended.append(number)
+        raise _EndedError
+
+    ended: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # signals reach no other
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # One that is deaf to it, as what a shell starts in the background, stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    except BaseException:
+        # Whatever a library made of it on its way.
+        if not ended:
+            raise
+        say(step, f"ended by {signal.Signals(ended[0]).name}: {left}")
+        raise SystemExit(128 + ended[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

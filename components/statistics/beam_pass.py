@@ -6,16 +6,13 @@ of an exception: engines retry exceptions and bury them in their own.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
@@ -31,9 +28,9 @@ from components.statistics.results import (
     results_folder,
     write_results,
 )
+from components.statistics.shard_files import is_local, opened
 from trainer import records, tfrecord, tfrecord_scan
 from trainer.errors import InputError
-from trainer.files import BUCKETS, local_path
 from trainer.manifest import SPLITS, Manifest, Shard
 from trainer.progress import Progress
 from trainer.record_batch import parse_video_chunk, stored_id
@@ -74,7 +71,7 @@ class Block:
 
 def blocks_of(number: int, shard: Shard, size: int = BLOCK_BYTES) -> Iterator[Block]:
     """The blocks of a shard: one, unless it is a large file of this machine."""
-    if shard.bytes <= size or not _is_local(shard.uri):
+    if shard.bytes <= size or not is_local(shard.uri):
         yield Block(number, 0, 0, shard.records)
         return
     try:
@@ -195,7 +192,7 @@ class CollectBlocks(beam.DoFn):
 def _chunks(shard: Shard, block: Block) -> Iterator[tfrecord_scan.Chunk | tfrecord_scan.Damage]:
     """The records of a block; what can not be read of it."""
     try:
-        with _opened(shard.uri) as (file, length):
+        with opened(shard.uri) as (file, length):
             file.seek(block.offset)
             yield from tfrecord_scan.scan_chunks(
                 file, shard.uri, length, block.first, block.offset, block.end
@@ -281,24 +278,3 @@ def run_pass(
             )
             write_results(results, folder)
         return read_results(folder, manifest, bad_records)
-
-
-def _is_local(uri: str) -> bool:
-    """Whether it is a file system's, the mounted buckets' too."""
-    return "://" not in uri or (uri.startswith("gs://") and BUCKETS.is_dir())
-
-
-@contextlib.contextmanager
-def _opened(uri: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A shard to read from its start, and its size: by this machine's files, or by Beam's."""
-    if _is_local(uri):
-        path = local_path(uri)
-        with open(path, "rb", buffering=0) as file:
-            yield file, os.fstat(file.fileno()).st_size  # type: ignore[misc]
-        return
-    # Not by `match`, which takes brackets and stars in a name for a pattern.
-    size = FileSystems.get_filesystem(uri).size(uri) if FileSystems.exists(uri) else None
-    if size is None:
-        raise FileNotFoundError(uri)
-    with FileSystems.open(uri, compression_type="uncompressed") as remote:
-        yield remote, size

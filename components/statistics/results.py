@@ -27,14 +27,19 @@ _IN_MEMORY = 100_000
 
 
 @contextlib.contextmanager
-def results_folder(options: PipelineOptions) -> Iterator[str]:
-    """A folder that only this run knows, where the engine's workers can write; removed after it."""
+def results_folder(options: PipelineOptions, name: str = "statistics") -> Iterator[str]:
+    """A folder that only this run knows, where the engine's workers can write; removed after it.
+
+    Args:
+        options: of the engine; of its `temp_location` the folder is, if there is one.
+        name: how the folder's begins there.
+    """
     shared = options.view_as(GoogleCloudOptions).temp_location
     if not shared:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
         return
-    folder = FileSystems.join(shared, f"statistics-{uuid.uuid4().hex}")
+    folder = FileSystems.join(shared, f"{name}-{uuid.uuid4().hex}")
     try:
         yield folder
     finally:

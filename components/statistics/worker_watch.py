@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
@@ -34,6 +35,8 @@ class _WorkerDiedError(BaseException):
 def watched_workers(options: PipelineOptions) -> Iterator[None]:
     """End the block soon after a worker process has died; nothing where there are none.
 
+    A signal that a function of this program handles ends the workers first.
+
     Raises:
         RuntimeError: `DIED`, after the other workers have been ended.
     """
@@ -53,9 +56,7 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
 
     def give_up() -> None:
         while not done.wait(GRACE_SECONDS):
-            for process in _workers():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            _kill_workers()
             # Wakes the main thread, which waits without a limit; again, if something swallowed it.
             with leaving:
                 if not done.is_set():
@@ -65,6 +66,17 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
         if not done.is_set():
             raise _WorkerDiedError
 
+    def end(number: int, frame: Any) -> None:
+        # Beam would wait until each has done the bundle that it is at.
+        done.set()
+        _kill_workers()
+        ending[number](number, frame)
+
+    ending: dict[int, Any] = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(before_it := signal.getsignal(number)):  # the end is the program's to say
+            ending[number] = before_it
+            signal.signal(number, end)
     # Not SIGINT: a process that was started in the background does not heed it.
     handler = signal.signal(WAKE, wake)
     threading.excepthook = hook
@@ -80,8 +92,17 @@ def watched_workers(options: PipelineOptions) -> Iterator[None]:
         done.set()
         with leaving:  # a signal that was sent has found its handler
             signal.signal(WAKE, handler)
+        for handled, before_it in ending.items():
+            if signal.getsignal(handled) is end:
+                signal.signal(handled, before_it)
         threading.excepthook = before
         beam_log.setLevel(level)
+
+
+def _kill_workers() -> None:
+    for process in _workers():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _workers() -> list[int]:

@@ -5,6 +5,7 @@ import pytest
 
 from trainer.errors import InputError
 from trainer.prediction import (
+    BestSegments,
     read_predictions,
     write_predictions,
     write_segment_predictions,
@@ -58,4 +59,31 @@ def test_the_segment_form_by_hand(tmp_path):
 
 def test_no_segment_no_line(tmp_path):
     write_segment_predictions(tmp_path / "s.csv", [], [], [], [])
+    assert (tmp_path / "s.csv").read_text() == "Class,Segments\n"
+
+
+@pytest.mark.parametrize("room", [0, 7, 1 << 20])
+def test_segments_that_come_one_after_the_other(room, rng, tmp_path):
+    """Whatever is let go on the way, the file is that of all of them; scores tie."""
+    best = BestSegments(most=4, room=room)
+    every = []
+    for number in range(40):
+        windows = int(rng.integers(1, 5))
+        classes = rng.integers(0, 3, (windows, 2))
+        scores = rng.integers(1, 6, (windows, 2)) / 8
+        best.add(f"v{number}", np.arange(windows) * 5, classes, scores)
+        every += [
+            (classes[w, k], scores[w, k], f"v{number}", w * 5)
+            for w in range(windows)
+            for k in range(2)
+        ]
+    best.write(tmp_path / "streamed.csv")
+    write_segment_predictions(tmp_path / "whole.csv", *zip(*every, strict=True), most=4)
+    lines = (tmp_path / "whole.csv").read_text()
+    assert (tmp_path / "streamed.csv").read_text() == lines
+    assert [len(line.split()) for line in lines.splitlines()[1:]] == [4, 4, 4]
+
+
+def test_no_segment_came(tmp_path):
+    BestSegments().write(tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text() == "Class,Segments\n"

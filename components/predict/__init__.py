@@ -1,0 +1,1 @@
+"""Predicting: an exported model on shards, by this process or by Beam."""

@@ -1,0 +1,96 @@
+"""`python -m components.predict`: an exported model on shards."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+
+from trainer.errors import reported
+from trainer.files import local_path
+from trainer.flags import FlagParser
+from trainer.termination import ended_by_signals
+
+USAGE = "python -m components.predict [--model FOLDER] [--data DATA] [FLAG …] [-- BEAM …]"
+DESCRIPTION = """Scores every record of shards with an exported model and writes predictions.csv
+(the challenge's form), predictions.jsonl (to read) and summary.json into a new folder, all or none.
+A record that is damaged or of another level ends it with one line and exit code 1. After -- come
+Beam's options, such as --runner=FlinkRunner."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # TensorFlow's chatter; it looks when it is first imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with reported(), ended_by_signals("predict", "nothing was written"):
+        _predict(given)
+
+
+def _predict(given: list[str]) -> None:
+    end = given.index("--") if "--" in given else len(given)
+    options = _parser().parse(given[:end])
+    # After the flags, as TensorFlow and Beam take seconds.
+    from components.predict.step import Request, run_predict  # noqa: PLC0415
+
+    stamp = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    request = Request(
+        model=str(local_path(options.model)) if options.model else "",
+        data=options.data,
+        split=options.split,
+        runs=options.runs,
+        overwrite=options.overwrite,
+        skip_damaged=options.skip_damaged,
+        segments=options.segments,
+        top_k=options.top_k,
+        batch_size=options.batch_size,
+        engine=options.engine,
+        workers=options.workers,
+        beam_arguments=given[end + 1 :],
+    )
+    run_predict(request, local_path(options.output or f"predictions/{stamp}"))
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(prog="python -m components.predict", usage=USAGE, description=DESCRIPTION)
+    parser.add_argument(
+        "--model", default="", metavar="FOLDER",
+        help="serving_model of a run; default: of the newest run that has one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", default="",
+        help="a folder of shards, a pattern, a .tfrecord file, or a manifest; default: the "
+        "examples of the model's run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", default="validate", help="of a manifest [default validate]"
+    )  # fmt: skip
+    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="[default runs]")
+    parser.add_argument(
+        "--output", default="", metavar="FOLDER", help="to write [default predictions/<time>]"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier prediction")
+    parser.add_argument(
+        "--skip-damaged", action="store_true",
+        help="pass over records that have no answer; they are counted and listed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--segments", action="store_true",
+        help="also a timeline: segments.jsonl, and segments.csv in the challenge's form",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k", type=int, metavar="N", help="classes of a video and of a segment"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="videos at once [default 64]"
+    )
+    parser.add_argument("--engine", default="direct", help="direct or beam [default direct]")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes of this machine, of --engine beam [default 1]",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    main()

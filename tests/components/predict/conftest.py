@@ -1,0 +1,98 @@
+"""Tiny exported models of 12 classes, and shards to predict on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY_MODEL, frame_video, mean_video
+from trainer import records
+from trainer.config import ModelConfig
+from trainer.export import any_frames, export_model
+from trainer.exported_model import ExportedModel
+from trainer.models import build_model
+from trainer.vocabulary import Vocabulary
+
+CLASSES, FRAMES = 12, 8
+VOCABULARY = Vocabulary(
+    tuple(f"näme {i}" for i in range(CLASSES)), tuple((f"v{i % 3}",) for i in range(CLASSES))
+)
+
+
+def make_model(folder, level):
+    name = {"frame": "nextvlad", "video": "mlp"}[level]
+    config = ModelConfig(**TINY_MODEL | {"name": name})
+    model = build_model(config, CLASSES, level, FRAMES)
+    if level == "frame":
+        model = any_frames(model, config, VOCABULARY)
+    segment_step = 3 if level == "frame" else None
+    export_model(
+        model, level, FRAMES, VOCABULARY, CLASSES, folder / "saved_model", segment_step
+    )  # fmt: skip
+    about = {
+        "level": level, "top_k": CLASSES, "num_classes": CLASSES, "max_frames": FRAMES,
+        "data_fingerprint": "f", "vocabulary_digest": VOCABULARY.digest,
+    }  # fmt: skip
+    (folder / "export.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frame_folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("frame_model"), "frame")
+
+
+@pytest.fixture(scope="session")
+def video_folder(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("video_model"), "video")
+
+
+@pytest.fixture(scope="session")
+def frame_model(frame_folder):
+    return ExportedModel(frame_folder)
+
+
+@pytest.fixture(scope="session")
+def video_model(video_folder):
+    return ExportedModel(video_folder)
+
+
+def frame_payloads(count, name="v", seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        records.encode(
+            frame_video(
+                rng,
+                int(rng.integers(1, FRAMES + 3)),
+                rng.choice(CLASSES, 2, replace=False),
+                f"{name}{i}",
+            )
+        )
+        for i in range(count)
+    ]
+
+
+def video_payloads(count, name="v", labels=(1, 3)):
+    rng = np.random.default_rng(1)
+    return [records.encode(mean_video(rng, labels, f"{name}{i}")) for i in range(count)]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of two shards, of 11 and 5 frame-level videos."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    records.write_records(folder / "a.tfrecord", frame_payloads(11, "a"))
+    records.write_records(folder / "b.tfrecord", frame_payloads(5, "b", 1))
+    return folder
+
+
+def spoil(path, number, at=20):
+    """Turn a bit of a record's payload."""
+    from trainer import tfrecord
+
+    offset = int(tfrecord.index_file(path).offsets[number])
+    data = bytearray(path.read_bytes())
+    data[offset + at] ^= 4
+    path.write_bytes(data)
+    return offset
