@@ -8,7 +8,7 @@ from trainer.errors import InputError
 
 
 def newest(runs: Path, name: str) -> Path:
-    """The entry of that name in the newest run that has it, such as `serving_model`.
+    """The artifact of that name in the newest run that has it, such as `serving_model`.
 
     Args:
         runs: folder of runs; a run's folder is named by its time.
@@ -19,5 +19,7 @@ def newest(runs: Path, name: str) -> Path:
     """
     found = [run / name for run in sorted(runs.glob("[0-9]*")) if (run / name).exists()]
     if not found:
-        raise InputError(f"{runs}: no run there has a {name}: make one with `make pipeline-run`")
+        raise InputError(
+            f"{runs}: no run there has {name}; make one (make pipeline-run), or name a folder"
+        )
     return found[-1]

@@ -14,7 +14,7 @@ from components.predict.windows import InputShard
 from components.statistics.shard_files import is_local
 from trainer.errors import InputError
 from trainer.evaluation import check_fits
-from trainer.exported_model import ABOUT, ExportedModel
+from trainer.exported_model import ExportedModel
 from trainer.files import local_path
 from trainer.manifest import MANIFEST, Manifest, parse_manifest, read_manifest
 from trainer.vocabulary import read_vocabulary
@@ -22,21 +22,6 @@ from trainer.vocabulary import read_vocabulary
 SUFFIX = ".tfrecord"
 _VOCABULARY = "vocabulary.csv"
 _PATTERN = re.compile(r"[*?\[]")
-
-
-def newest_model(runs: str) -> Path:
-    """The `serving_model` of the newest run that has one.
-
-    Raises:
-        InputError: no run below the folder has one.
-    """
-    found = sorted(Path(runs).glob(f"*/serving_model/{ABOUT}"))
-    if not found:
-        raise InputError(
-            f"{runs}: no run there has a serving_model; make one (make pipeline-run), or give "
-            "--model FOLDER"
-        )
-    return found[-1].parent
 
 
 def examples_beside(model: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.predict.beam_pass import predict_by_beam
 from components.predict.direct import predict_directly
-from components.predict.inputs import examples_beside, find_shards, newest_model
+from components.predict.inputs import examples_beside, find_shards
 from components.predict.prediction_files import SUMMARY, PredictionFiles
 from components.predict.scoring import Settings
 from components.predict.table import table_of
@@ -20,6 +20,7 @@ from trainer.errors import InputError
 from trainer.exported_model import ExportedModel
 from trainer.files import atomic_directory, write_json
 from trainer.manifest import digest_of_files
+from trainer.newest_run import newest
 from trainer.progress import duration, say
 
 DIRECT, BEAM = "direct", "beam"
@@ -77,7 +78,7 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
         InputError: a request that can not be met, or a record that has no answer.
     """
     _check(request, Path(output))
-    folder = Path(request.model) if request.model else newest_model(request.runs)
+    folder = Path(request.model) if request.model else newest(Path(request.runs), "serving_model")
     if not request.model:
         say("predict", f"model {folder}, of the newest run that has one")
     model = ExportedModel(folder)

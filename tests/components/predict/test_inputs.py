@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.predict.inputs import examples_beside, find_shards, newest_model
+from components.predict.inputs import examples_beside, find_shards
 from tests.components.predict.conftest import CLASSES
 from trainer.errors import InputError
 from trainer.manifest import Manifest, Shard
@@ -16,16 +16,9 @@ def names(found):
     return [Path(shard.uri).name for shard in found]
 
 
-def test_the_newest_run_that_has_a_model(tmp_path):
-    for name in ("20260101-000000", "20260301-000000", "20260301-000000-2"):
-        (tmp_path / name / "serving_model").mkdir(parents=True)
-        (tmp_path / name / "serving_model" / "export.json").write_text("{}")
-    (tmp_path / "20260401-000000").mkdir()  # its model was not blessed
-    assert newest_model(str(tmp_path)) == tmp_path / "20260301-000000-2" / "serving_model"
-    with pytest.raises(InputError, match=r"absent: no run there has a serving_model; make one"):
-        newest_model("absent")
+def test_a_model_that_no_run_made(tmp_path):
     with pytest.raises(InputError, match=r"has no examples/manifest\.json beside it"):
-        examples_beside(tmp_path / "20260101-000000" / "serving_model")
+        examples_beside(tmp_path / "serving_model")
 
 
 def test_forms_of_data(shards, frame_model):

@@ -32,7 +32,7 @@ def test_the_command(frame_folder, shards, tmp_path, monkeypatch, capsys):
         (["--modle", "x"], "unknown flag --modle, --help has all; did you mean --model?"),
         (["--model"], "expected one argument"),
         (["--batch-size", "many"], "invalid int value: 'many'"),
-        (["--runs", "absent"], "absent: no run there has a serving_model"),
+        (["--runs", "absent"], "absent: no run there has serving_model"),
         (["--model", "absent"], "absent: is no exported model"),
         (["--data", "x", "--", "--runner=Flink"], "workers and Beam's options are of --engine"),
     ],

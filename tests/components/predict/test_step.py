@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from components.predict.inputs import newest_model
 from components.predict.step import Request, run_predict
 from tests.components.predict.conftest import (
     CLASSES,
@@ -84,7 +83,7 @@ def test_the_newest_run_and_its_examples(frame_folder, shards, tmp_path, manifes
     dataclasses.replace(manifest, vocabulary="").write(run / "examples" / "manifest.json")
     summary = run_predict(Request(runs=str(tmp_path / "runs")), tmp_path / "out")
     assert summary["videos"] == manifest.records("validate")
-    model = newest_model(str(tmp_path / "runs"))
+    model = run / "serving_model"
     assert f"[predict] model {model}, of the newest run that has one" in capsys.readouterr().out
 
 

@@ -99,7 +99,7 @@ def test_as_vertex_ai_starts_it_and_stops_it(start, frame_export, rng):
         (["--max-batch", "0"], "--max-batch is 0, expected at least 1"),
         (["--max-batch", "many"], "--max-batch"),
         (["--health-route", "ping"], "--health-route is 'ping', expected a path"),
-        (["--runs", "nowhere"], "nowhere: no run there has a serving_model"),
+        (["--runs", "nowhere"], "nowhere: no run there has serving_model"),
         (["--modle", "x"], "--modle"),
     ],
 )
