@@ -7,11 +7,13 @@ TARGET ?= local
 RUNS ?= runs
 IMAGE ?=
 OUTPUT ?= build
+MODEL ?=
+PORT ?= 8080
+PREDICTIONS ?=
+PREDICT ?=
 DATAFLOW ?=
 PYTEST ?=
 UPGRADE ?=
-MODEL ?=
-PORT ?= 8080
 
 PY = .venv/bin/python
 UV = .venv/uv/bin/uv
@@ -19,12 +21,14 @@ LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --pyt
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run serve compile test test-slow benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run predict serve compile test test-slow benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
+	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
+	@echo "  serve takes MODEL=folder PORT=8080 RUNS=folder"
 	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag,"
 	@echo "  and DATAFLOW=\"project=p region=r temp_location=gs://b/t\" to run the statistics step there"
 
@@ -46,6 +50,10 @@ compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kube
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
 		--config "$(if $(filter file,$(origin CONFIG)),,$(CONFIG))" \
 		--set $(SET) $(if $(DATA),"data_source=$(DATA)") $(if $(DATAFLOW),--dataflow $(DATAFLOW))
+
+predict: setup ## score shards with an exported model (by default the newest run's, on its validate shards)
+	@$(PY) -m components.predict --runs "$(RUNS)" --model "$(MODEL)" --data "$(DATA)" \
+		--output "$(PREDICTIONS)" $(PREDICT)
 
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow" $(PYTEST)
