@@ -28,7 +28,7 @@ def details(facts: CardFacts) -> Section:
     rows: list[tuple[str, Cell]] = [
         ("model", Literal(facts.model.name)),
         ("records", f"{facts.manifest.level} level"),
-        ("code", code_version()),
+        ("code", Literal(code_version())),
         ("TensorFlow, Keras", f"{tf.__version__}, {keras.__version__}"),
         ("data fingerprint", Literal(facts.manifest.fingerprint)),
         ("trained", f"{last['epoch']:,} epochs, {last['step']:,} steps, {last['examples']:,} "

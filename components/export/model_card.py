@@ -67,11 +67,8 @@ def _summary(facts: CardFacts) -> Section:
     model, headline = evaluation["metrics"]["model"], evaluation["headline"]
     sure = evaluation["intervals"]["model"]
     tiles = [
-        (f"{model['gap']:.4f}", f"{headline} on {evaluation['split']}"),
-        (
-            f"{sure['low']:.3f}–{sure['high']:.3f}",
-            f"{100 * evaluation['confidence']:g}% interval of it",
-        ),
+        (f"{model['gap']:.4f}", f"{headline} on {evaluation['split']}, "
+         f"{100 * evaluation['confidence']:g}%: {sure['low']:.3f} to {sure['high']:.3f}"),
         *((f"{model[key]:.4f}", words) for key, words in columns_of(evaluation).items()
           if key != "gap"),
         (f"{evaluation['reliability']['model']['error']:.3f}", "calibration error"),
