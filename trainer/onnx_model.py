@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 from typing import Any
@@ -12,25 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.errors import InputError
 from trainer.export import feature_specs
 from trainer.models import probabilities
 from trainer.vocabulary import Vocabulary
 
-PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 OPSET = 18
 _LEAST_HALVED = 1024
 """Values of a constant, of fewer of which it is not worth it to store them in float16."""
-
-
-def check_packages() -> None:
-    """Raise `InputError` unless all that `export.onnx` needs is installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"export.onnx is true, but {', '.join(missing)} can not be imported, expected the "
-            "packages of requirements/onnx.in: pip install -r requirements/onnx.in"
-        )
 
 
 def write_onnx(

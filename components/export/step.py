@@ -25,7 +25,7 @@ from trainer.files import atomic_directory, atomic_file, read_json, write_json
 from trainer.inference_model import inference_model
 from trainer.manifest import Manifest, read_manifest
 from trainer.models import load_model
-from trainer.onnx_model import check_packages
+from trainer.onnx_packages import check_packages
 from trainer.progress import say
 from trainer.reporting.document import Document, as_html, as_markdown
 from trainer.training import MODEL
