@@ -92,6 +92,7 @@ def final_table(run: Run) -> str:
         "",
         f"model        {folder / 'trained_model'}",
         f"SavedModel   {exported if run.blessed else f'export skipped, because {run.reason}'}",
+        *([f"model card   {exported.with_name('model_card.html')}"] if run.blessed else []),
         f"predictions  {folder / 'evaluation' / 'predictions.csv'}",
         f"report       {folder / 'report.html'}",
         f"log          {folder / 'pipeline.log'}",
@@ -206,12 +207,15 @@ def _export(run: Run) -> Markup:
     rows = [
         ("SavedModel", Markup("<code>{}/saved_model</code>").format(
             run.artifacts["serving_model"])),
-        ("size", f"{exported['bytes'] / 1e6:,.1f} MB"),
+        ("size", f"{exported['bytes'] / 1e6:,.1f} MB, weights in {exported['weights']}"),
         ("signature", f"{exported['signature']}: serialised {exported['level']}-level records → "
                       f"{exported['top_k']} classes, names, scores"),
+        ("model card", Markup("<code>{}/model_card.html</code>").format(
+            run.artifacts["serving_model"])),
         ("proof", f"reloaded in a fresh process without the project's code: "
                   f"{exported['reloaded_records']} records within "
-                  f"{exported['largest_difference']:.1g} of the trained model's scores"),
+                  f"{exported['largest_difference']:.1g} of the scores of "
+                  f"{exported['compared_with']}"),
     ]  # fmt: skip
     return section("Export", "What can be served.", table(("", ""), rows))
 

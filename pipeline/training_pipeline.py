@@ -139,6 +139,7 @@ def build(target: Target) -> Any:
                 export(
                     examples=examples,
                     trained_model=trained.outputs["trained_model"],
+                    evaluation=evaluated.outputs["evaluation"],
                     data_fingerprint=fingerprint,
                     overrides=overrides,
                 )

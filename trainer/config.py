@@ -444,6 +444,15 @@ class ExportConfig:
         3, "seconds from one 5-second window of the segments' timeline to the next",
         minimum=1, maximum=5,
     )  # fmt: skip
+    weights: str = parameter(
+        "float32",
+        "type that weights are stored in; float16: half the size, computed with in float32, and "
+        "what it costs in GAP is measured",
+        choices=("float32", "float16"),
+    )
+    onnx: bool = parameter(
+        False, "write model.onnx too (features in, classes and scores out); needs ONNX's packages"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from trainer import records, tensor_records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
 from trainer.exported_model import FEATURES, SEGMENTS, SIGNATURE
+from trainer.half_weights import HalfWeights
 from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 _CODES = ("rgb", "audio")
+
+Scorer = Callable[[dict[str, Any]], dict[str, Any]]
+"""Of features [B,…] the best classes: classes, names, verticals and scores [B,k]."""
 
 
 def export_model(
@@ -29,6 +35,7 @@ def export_model(
     top_k: int,
     folder: str | os.PathLike[str],
     segment_step: int | None = None,
+    half: HalfWeights | None = None,
 ) -> None:
     """Write a SavedModel with parsing, normalisation and label map inside.
 
@@ -52,6 +59,7 @@ def export_model(
         folder: to write; must not exist.
         segment_step: seconds from one window to the next, of a model of `any_frames`; None: no
             timeline.
+        half: the model's weights in float16, to be stored in place of its own; None: float32.
 
     Raises:
         InputError: k is more than C, or the folder exists.
@@ -66,26 +74,51 @@ def export_model(
 
     open_frames = level == records.FRAME and model.input["rgb"].shape[1] is None
 
-    def best(features: dict[str, Any], trim: bool = open_frames) -> dict[str, Any]:
-        inputs = {name: features[name] for name in model.input}
-        if trim:
-            # Of the frames that only pad no video of the batch is to pay for.
-            longest = tf.maximum(tf.reduce_max(inputs["num_frames"]), 1)
-            inputs |= {name: inputs[name][:, :longest] for name in _CODES}
-        scores, classes = tf.math.top_k(probabilities(model(inputs, training=False)), top_k)
-        return {
-            "classes": tf.cast(classes, tf.int64),
-            "names": tf.gather(names, classes),
-            "verticals": tf.gather(verticals, classes),
-            "scores": scores,
-        }
+    def trimmed(features: dict[str, Any]) -> dict[str, Any]:
+        """Without the frames that only pad: no video of the batch is to pay for them."""
+        if not open_frames:
+            return features
+        longest = tf.maximum(tf.reduce_max(features["num_frames"]), 1)
+        return features | {name: features[name][:, :longest] for name in _CODES}
+
+    def scorer() -> Scorer:
+        """Reads the weights: once an answer, outside of any loop over its videos."""
+        network = half.network() if half else model
+
+        def best(features: dict[str, Any]) -> dict[str, Any]:
+            inputs = {name: features[name] for name in model.input}
+            scores, classes = tf.math.top_k(probabilities(network(inputs, training=False)), top_k)
+            return {
+                "classes": tf.cast(classes, tf.int64),
+                "names": tf.gather(names, classes),
+                "verticals": tf.gather(verticals, classes),
+                "scores": scores,
+            }
+
+        return best
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serve(examples: Any) -> dict[str, Any]:
-        return best(_parsed(examples, level, max_frames))
+        return scorer()(trimmed(parsed(examples, level, max_frames)))
 
+    @tf.function(input_signature=feature_specs(model, max_frames))
+    def serve_features(*features: Any) -> dict[str, Any]:
+        return scorer()(trimmed(dict(zip(model.input, features, strict=True))))
+
+    # Its endpoints' variables are tracked by themselves; a model that is tracked, too, would have
+    # each of them stored twice.
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint(SIGNATURE, serve)
+    archive.add_endpoint(FEATURES[level], serve_features)
+    if segment_step is not None:
+        archive.add_endpoint(SEGMENTS, _timeline(scorer, top_k, segment_step))
+    archive.write_out(os.fspath(folder), verbose=False)
+
+
+def feature_specs(model: keras.Model, max_frames: int) -> list[tf.TensorSpec]:
+    """The model's inputs, in their order, any number of videos of `max_frames` frames."""
     # How many frames a request has is stated, also where the model takes any.
-    inputs = [
+    return [
         tf.TensorSpec(
             [None, max_frames, value.shape[-1]] if name in _CODES else value.shape,
             value.dtype,
@@ -94,17 +127,32 @@ def export_model(
         for name, value in model.input.items()
     ]
 
-    @tf.function(input_signature=inputs)
-    def serve_features(*features: Any) -> dict[str, Any]:
-        return best(dict(zip(model.input, features, strict=True)))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(SIGNATURE, serve)
-    archive.add_endpoint(FEATURES[level], serve_features)
-    if segment_step is not None:
-        archive.add_endpoint(SEGMENTS, _timeline(best, top_k, segment_step))
-    archive.write_out(os.fspath(folder), verbose=False)
+def signatures(folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """What a SavedModel takes and returns: of each signature `inputs` and `outputs`.
+
+    Args:
+        folder: of the SavedModel.
+
+    Returns:
+        By signature and by tensor such as `uint8 [B,60,1024]`; B is any number of videos.
+    """
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
+
+    def described(tensors: Any) -> dict[str, str]:
+        found = {}
+        for name in sorted(tensors):
+            sizes = [dim.size for dim in tensors[name].tensor_shape.dim]
+            shape = ",".join("B" if size < 0 else str(size) for size in sizes)
+            found[name] = f"{tf.as_dtype(tensors[name].dtype).name} [{shape}]"
+        return found
+
+    return {
+        name: {"inputs": described(one.inputs), "outputs": described(one.outputs)}
+        for name, one in sorted(content.meta_graphs[0].signature_def.items())
+        if not name.startswith("__")  # TensorFlow's own
+    }
 
 
 def any_frames(model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) -> keras.Model:
@@ -121,13 +169,13 @@ def any_frames(model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) 
     return twin
 
 
-def _timeline(best: Callable[..., dict[str, Any]], top_k: int, step: int) -> Any:
-    """The function of the signature `segments`; `best`: of the features of windows [W,5,…]."""
+def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
+    """The function of the signature `segments`; the scorer's are features of windows [W,5,…]."""
     size = records.SEGMENT_FRAMES
     starts = np.arange(0, records.MAX_FRAMES, step, dtype=np.int32)
     frames = starts[:, None] + np.arange(size)
 
-    def of_video(video: tuple[Any, Any, Any]) -> dict[str, Any]:
+    def of_video(best: Scorer, video: tuple[Any, Any, Any]) -> dict[str, Any]:
         rgb, audio, num_frames = video
         # What is beyond the video is zeros; a window there is scored as if it had a frame.
         left = tf.clip_by_value(num_frames - starts, 0, size)
@@ -149,17 +197,17 @@ def _timeline(best: Callable[..., dict[str, Any]], top_k: int, step: int) -> Any
         batch = tensor_records.parse_frame_batch(examples, records.MAX_FRAMES)
         codes = [tf.pad(batch[name], [[0, 0], [0, size], [0, 0]]) for name in _CODES]
         found = tf.map_fn(
-            of_video, (*codes, batch["num_frames"]), fn_output_signature={
-                name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()
-            },
-        )  # fmt: skip
+            functools.partial(of_video, scorer()),
+            (*codes, batch["num_frames"]),
+            fn_output_signature={name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()},
+        )
         windows = tf.reduce_sum(tf.cast(batch["num_frames"][:, None] > starts, tf.int32), axis=1)
         return {**found, "starts": tf.constant(starts), "windows": windows}
 
     return serve_segments
 
 
-def _parsed(payloads: Any, level: records.Level, max_frames: int) -> dict[str, Any]:
+def parsed(payloads: Any, level: records.Level, max_frames: int) -> dict[str, Any]:
     """The model's inputs of serialised records, string [B]."""
     if level == records.FRAME:
         return tensor_records.parse_frame_batch(payloads, max_frames)
@@ -170,7 +218,7 @@ def top_predictions(
     model: keras.Model, level: records.Level, max_frames: int, payloads: list[bytes], top_k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the exported model should answer: classes and scores [N,k] of the model in memory."""
-    batch = _parsed(tf.constant(payloads), level, max_frames)
+    batch = parsed(tf.constant(payloads), level, max_frames)
     scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
     best, classes = tf.math.top_k(scores, top_k)
     return classes.numpy(), best.numpy()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def source_digest(paths: Iterable[Path]) -> str:
@@ -24,6 +28,34 @@ def source_digest(paths: Iterable[Path]) -> str:
 def trainer_digest() -> str:
     """Digest of this package."""
     return source_digest([Path(__file__).parent])
+
+
+def code_version(root: Path = _ROOT) -> str:
+    """The commit of this code where it is a Git checkout, and its digest in any case.
+
+    A container has neither a checkout nor Git, and a foreign checkout is not Git's to read: then
+    the digest stands alone. Changes that are not committed are said, as the commit lacks them.
+
+    Args:
+        root: folder of the code.
+    """
+    digest = f"code digest {trainer_digest()} (trainer/)"
+    # A checkout further up is another project's.
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return digest
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return digest
+    changed = _git(root, "status", "--porcelain", "--", "trainer", "components", "pipeline")
+    return f"commit {commit}{' with changes' if changed else ''}, {digest}"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What Git prints; empty if it does not do it."""
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode else done.stdout.strip()
 
 
 def _is_source(path: Path) -> bool:

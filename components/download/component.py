@@ -46,10 +46,13 @@ def download(
     from components.evaluate.champion import resolved
     from trainer.config import run_config, section_overrides
     from trainer.errors import reported
+    from trainer.onnx_packages import check_packages
     from trainer.statistics.artifact import digest_of_expectations
 
     with reported():
         config = run_config(overrides)
+        if config.export.onnx:  # hours before the export, whose image is this one's
+            check_packages()
         found = resolved(champion)
         expectations = digest_of_expectations(config.statistics)
         examples.uri, fingerprint = run_download(

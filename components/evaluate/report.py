@@ -80,7 +80,7 @@ def _metrics(result: dict[str, Any]) -> Markup:
         (
             title(name, names),
             *(f"{one[key]:.4f}" for key in shown),
-            _interval(result["intervals"][name], ""),
+            interval(result["intervals"][name]),
         )
         for name, one in metrics.items()
     ]
@@ -90,15 +90,11 @@ def _metrics(result: dict[str, Any]) -> Markup:
         (
             f"model − {title(name, names)}",
             f"{one['value']:+.4f}",
-            _interval(one, "+"),
+            interval(one, "+"),
             "beyond chance" if one["low"] > 0 or one["high"] < 0 else "may be chance",
         )
         for name, one in result["differences"].items()
     ]
-    curves = {
-        title(name, names): (curve["recall"], curve["precision"])
-        for name, curve in itertools.islice(result["precision_recall"].items(), 3)
-    }
     parts = [
         tiles(
             [
@@ -118,16 +114,7 @@ def _metrics(result: dict[str, Any]) -> Markup:
             heading("Differences on the same videos"),
             table(("", headline, f"{percent} interval", ""), differences),
         ]
-    parts.append(
-        figures(
-            [
-                (
-                    plots.lines(curves, "recall", "precision", y_limits=(0, 1.02)),
-                    f"All videos' predictions that count in one list; the area is the {headline}.",
-                )
-            ]
-        )
-    )
+    parts.append(figures([precision_recall_figure(result)]))
     return section(
         "Evaluation",
         "Exact and global: every record of the split is scored, no average of batches. Intervals "
@@ -137,7 +124,20 @@ def _metrics(result: dict[str, Any]) -> Markup:
     )
 
 
-def _interval(one: dict[str, float], sign: str) -> str:
+def precision_recall_figure(result: dict[str, Any]) -> tuple[Markup, str]:
+    """The curve whose area is the headline, of up to three scorers, and its caption."""
+    curves = {
+        title(name, result["names"]): (curve["recall"], curve["precision"])
+        for name, curve in itertools.islice(result["precision_recall"].items(), 3)
+    }
+    return (
+        plots.lines(curves, "recall", "precision", y_limits=(0, 1.02)),
+        f"All videos' predictions that count in one list; the area is the {result['headline']}.",
+    )
+
+
+def interval(one: dict[str, float], sign: str = "") -> str:
+    """`0.7631 to 0.7858`, or each end with its sign."""
     return f"{one['low']:{sign}.4f} to {one['high']:{sign}.4f}"
 
 
@@ -260,7 +260,8 @@ def _verticals(found: dict[str, Any]) -> tuple[Markup, str]:
     )
 
 
-def _reliability(result: dict[str, Any]) -> Markup:
+def reliability_figure(result: dict[str, Any]) -> tuple[Markup, str]:
+    """Scores against the share of predictions that is right, and its caption."""
     names = result["names"]
     curves = {}
     for name in (name for name in result["reliability"] if name in names):
@@ -270,6 +271,16 @@ def _reliability(result: dict[str, Any]) -> Markup:
             [one["confidence"][i] for i in there],
             [one["precision"][i] for i in there],
         )
+    return (
+        plots.lines(
+            curves, "score", "share that is right", y_limits=(0, 1.02), markers=True, diagonal=True
+        ),
+        "On the diagonal scores are probabilities; below it the model is too sure.",
+    )
+
+
+def _reliability(result: dict[str, Any]) -> Markup:
+    names = result["names"]
     rows = [
         (title(name, names), f"{one['error']:.4f}") for name, one in result["reliability"].items()
     ]
@@ -281,13 +292,7 @@ def _reliability(result: dict[str, Any]) -> Markup:
         "calibration error is the mean distance from that, over all predictions that count.",
         figures(
             [
-                (
-                    plots.lines(
-                        curves, "score", "share that is right",
-                        y_limits=(0, 1.02), markers=True, diagonal=True,
-                    ),
-                    "On the diagonal scores are probabilities; below it the model is too sure.",
-                ),
+                reliability_figure(result),
                 (
                     plots.bars(centres, model, "score", "predictions of the model"),
                     "How many predictions have such a score.",
@@ -295,4 +300,4 @@ def _reliability(result: dict[str, Any]) -> Markup:
             ]
         ),
         table(("", "expected calibration error"), rows),
-    )  # fmt: skip
+    )

@@ -7,6 +7,7 @@ CASES holds the bytes of N serialised records, the offsets where each `ends`, an
 """
 
 import json
+import math
 import sys
 from importlib.util import find_spec
 
@@ -15,7 +16,10 @@ import tensorflow as tf
 
 
 def largest_difference(expected: dict[int, float], answer: dict[int, float]) -> float:
-    """Of the scores by class; a class that one side left out has at most that side's lowest."""
+    """Of the scores by class; a class that one side left out has at most that side's lowest.
+
+    Infinite where a score is NaN, which no comparison would find to be large.
+    """
     differences = []
     for one, other in ((expected, answer), (answer, expected)):
         lowest = min(other.values())
@@ -23,7 +27,7 @@ def largest_difference(expected: dict[int, float], answer: dict[int, float]) -> 
             abs(score - other[index]) if index in other else max(0.0, score - lowest)
             for index, score in one.items()
         ]
-    return max(differences)
+    return math.inf if any(map(math.isnan, differences)) else max(differences)
 
 
 def main(saved_model: str, cases: str) -> None:

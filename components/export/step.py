@@ -13,43 +13,64 @@ from typing import Any
 
 import numpy as np
 
+from components.export.card_facts import CardFacts, read_evaluation
+from components.export.half import rounded
+from components.export.model_card import model_card
+from components.export.onnx_file import export_onnx
 from trainer import records
 from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
-from trainer.export import any_frames, export_model, top_predictions
-from trainer.files import atomic_directory, write_json
+from trainer.export import any_frames, export_model, signatures, top_predictions
+from trainer.files import atomic_directory, atomic_file, read_json, write_json
 from trainer.inference_model import inference_model
-from trainer.manifest import read_manifest
+from trainer.manifest import Manifest, read_manifest
 from trainer.models import load_model
+from trainer.onnx_packages import check_packages
 from trainer.progress import say
+from trainer.reporting.document import Document, as_html, as_markdown
 from trainer.training import MODEL
 
 TOLERANCE = 1e-5
 """Largest difference of a score between the trained model and its export."""
 RECORDS_COMPARED = 1024
 """Or all, if there are fewer."""
+CARD = "model_card.html"
+"""And `model_card.md`, of the same content."""
 
 
 def run_export(
-    examples: str, trained_model: str, config: Config, serving_model: str
+    examples: str,
+    trained_model: str,
+    evaluation: str,
+    config: Config,
+    serving_model: str,
+    card: str,
 ) -> dict[str, Any]:
-    """Write `saved_model/` and `export.json` below `serving_model`.
+    """Write `saved_model/`, `export.json` and the model card below `serving_model`.
 
     Args:
         examples: folder of the manifest; gives the label map and the records to compare on.
         trained_model: folder of the train step.
-        config: `export` is used.
+        evaluation: folder of the evaluate step, whose metrics the card states.
+        config: `export` is used; the card states all of it.
         serving_model: folder to write.
+        card: HTML file to write, the card once more.
 
     Returns:
         The content of `export.json`.
 
     Raises:
-        InputError: a model that does not fit the data.
+        InputError: a model or evaluation that does not fit the data, weights that float16 can not
+            hold, or ONNX is asked for and not installed.
         RuntimeError: the export's scores differ from the model's.
     """
+    settings = config.export
+    if settings.onnx:
+        check_packages()
     manifest = read_manifest(examples)
     trained = trained_config(trained_model, manifest)
+    training = read_json(Path(trained_model) / "training.json")["model"]
+    evaluated, by_class = read_evaluation(evaluation, manifest)
     max_frames = trained["data"]["max_frames"]
     vocabulary = manifest.read_vocabulary()
     model = load_model(Path(trained_model) / MODEL)
@@ -57,24 +78,25 @@ def run_export(
     if manifest.level == records.FRAME:
         # It scores whole videos and windows, whichever of them it was trained on.
         whole = any_frames(model, ModelConfig(**trained["model"]), vocabulary)
-        segment_step = config.export.segment_step
+        segment_step = settings.segment_step
         if trained["data"].get("segments"):
             model = whole
-    top_k = min(config.export.top_k, manifest.num_classes)
-    shards = manifest.split("validate")
-    payloads = [
-        record.payload
-        for record in itertools.islice(
-            itertools.chain.from_iterable(records.read_records(s.path) for s in shards),
-            RECORDS_COMPARED,
+    served = inference_model(whole, max_frames)
+    half, compared_with = None, "the trained model"
+    measured: dict[str, Any] = {}
+    if settings.weights == "float16":
+        half, measured["float16"] = rounded(
+            served, manifest, max_frames, config.evaluation.batch_size
         )
-    ]
+        # What rounding costs is measured; the export is to answer as the rounded weights do.
+        model, compared_with = served, "its rounded weights in float32"
+    top_k = min(settings.top_k, manifest.num_classes)
+    payloads = _payloads(manifest)
     classes, scores = top_predictions(model, manifest.level, max_frames, payloads, top_k)
     with atomic_directory(serving_model) as partial:
         saved_model = partial / "saved_model"
-        served = inference_model(whole, max_frames)
         export_model(
-            served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step,
+            served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step, half,
         )  # fmt: skip
         checked = _reload(saved_model, payloads, classes, scores)
         if checked["largest_difference"] > TOLERANCE:
@@ -82,25 +104,68 @@ def run_export(
                 "the export's scores differ from the model's by "
                 f"{checked['largest_difference']:g}, expected at most {TOLERANCE:g}"
             )
+        if settings.onnx:
+            measured["onnx"] = export_onnx(
+                served, manifest.level, max_frames, vocabulary, top_k, partial, payloads,
+                half is not None,
+            )  # fmt: skip
         result = {
             "signature": "serving_default",
+            "signatures": signatures(saved_model),
             "top_k": top_k,
             "level": manifest.level,
             "max_frames": max_frames,
             "num_classes": manifest.num_classes,
             "vocabulary_digest": manifest.vocabulary_digest(),
             "data_fingerprint": manifest.fingerprint,
+            "weights": settings.weights,
             "bytes": sum(f.stat().st_size for f in saved_model.rglob("*") if f.is_file()),
             "reloaded_records": checked["records"],
             "largest_difference": checked["largest_difference"],
+            "compared_with": compared_with,
+            **measured,
         }
+        facts = CardFacts(manifest, trained, training, evaluated, by_class, result, config, served)
+        _write_card(model_card(facts), partial, card)
         write_json(partial / "export.json", result)
+    _say(result)
+    return result
+
+
+def _payloads(manifest: Manifest) -> list[bytes]:
+    """The first serialised records of validate."""
+    shards = manifest.split("validate")
+    every = itertools.chain.from_iterable(records.read_records(one.path) for one in shards)
+    return [record.payload for record in itertools.islice(every, RECORDS_COMPARED)]
+
+
+def _write_card(document: Document, folder: Path, card: str) -> None:
+    html = as_html(document)
+    (folder / CARD).write_text(html, encoding="utf-8")
+    (folder / CARD).with_suffix(".md").write_text(as_markdown(document), encoding="utf-8")
+    with atomic_file(card) as partial:
+        partial.write_text(html, encoding="utf-8")
+
+
+def _say(result: dict[str, Any]) -> None:
     say(
         "export",
         f"SavedModel of {result['bytes'] / 1e6:,.1f} MB; a fresh process without the project's "
-        f"code scored {checked['records']} records within {checked['largest_difference']:.1g}",
+        f"code scored {result['reloaded_records']} records within "
+        f"{result['largest_difference']:.1g}",
     )
-    return result
+    if half := result.get("float16"):
+        say(
+            "export",
+            f"float16 weights: GAP@20 {half['gap_float16']:.5f}, float32 {half['gap_float32']:.5f} "
+            f"on {half['videos']:,} videos, a loss of {half['gap_loss']:.1g}",
+        )
+    if onnx := result.get("onnx"):
+        say(
+            "export",
+            f"{onnx['file']} of {onnx['bytes'] / 1e6:,.1f} MB; onnxruntime scored "
+            f"{onnx['records']} records within {onnx['largest_difference']:.1g} of the SavedModel",
+        )
 
 
 def _reload(

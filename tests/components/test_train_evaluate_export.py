@@ -2,8 +2,12 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from components.statistics.step import run_statistics
 from components.train.step import run_train
 from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.manifest import Manifest, Shard
+from trainer.manifest import Manifest, Shard, read_manifest
 from trainer.metrics import evaluate
 from trainer.models import build_model, load_model
 from trainer.prediction import read_predictions
@@ -36,13 +40,41 @@ def trained(tiny_config, tmp_path_factory):
     return uri, folder / "model"
 
 
-@pytest.fixture
-def evaluated(trained, tiny_config, tmp_path):
+@pytest.fixture(scope="module")
+def evaluated(trained, tiny_config, tmp_path_factory):
     examples, model = trained
+    folder = tmp_path_factory.mktemp("evaluated")
     result = run_evaluate(
-        examples, str(model), tiny_config, str(tmp_path / "e"), str(tmp_path / "e.html")
+        examples, str(model), tiny_config, str(folder / "e"), str(folder / "e.html")
     )
-    return result, tmp_path
+    return result, folder
+
+
+class Exporter:
+    """Exports the trained model into a folder of its own, with other settings or as another."""
+
+    def __init__(self, trained, evaluated, config):
+        self.examples, self.model = trained
+        self.evaluation = evaluated[1] / "e"
+        self.config = config
+
+    def __call__(self, folder, model=None, **settings):
+        config = self.config.updated({"export": settings})
+        return export_step.run_export(
+            self.examples, str(model or self.model), str(self.evaluation), config,
+            str(folder / "x"), str(folder / "card.html"),
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def export(trained, evaluated, tiny_config):
+    return Exporter(trained, evaluated, tiny_config)
+
+
+@pytest.fixture(scope="module")
+def exported(export, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    return export(folder), folder / "x"
 
 
 def test_the_evaluation_is_that_of_the_predictions(evaluated, shared_sample):
@@ -69,36 +101,151 @@ def test_the_evaluation_is_that_of_the_predictions(evaluated, shared_sample):
     assert "Evaluation" in (folder / "e.html").read_text()
 
 
-def test_the_export_reloads_without_the_project(trained, tiny_config, tmp_path):
-    examples, model = trained
-    result = export_step.run_export(examples, str(model), tiny_config, str(tmp_path / "x"))
+def test_the_export_reloads_without_the_project(exported):
+    result, folder = exported
     assert result["reloaded_records"] == 20
     assert result["largest_difference"] < 1e-5
-    assert (tmp_path / "x" / "saved_model" / "saved_model.pb").is_file()
-    assert json.loads((tmp_path / "x" / "export.json").read_text()) == result
+    assert (folder / "saved_model" / "saved_model.pb").is_file()
+    assert json.loads((folder / "export.json").read_text()) == result
+    assert set(result["signatures"]) == {"serving_default", "features", "segments"}
 
 
-def test_a_model_of_segments_is_exported_for_whole_videos_and_windows(
-    trained, tiny_config, tmp_path
-):
-    examples, model = trained
+def test_its_card_is_beside_it_and_is_the_step_s_page(exported, evaluated):
+    result, folder = exported
+    html = (folder / "model_card.html").read_text()
+    assert (folder.parent / "card.html").read_text() == html
+    markdown = (folder / "model_card.md").read_text()
+    for text in (html, markdown):
+        assert f"{evaluated[0]['metrics']['model']['gap']:.4f}" in text
+        assert f"{result['bytes']:,} bytes" in text
+        assert result["data_fingerprint"] in text
+    assert "2 epochs, 12 steps, 96 examples" in markdown
+
+
+def test_the_card_s_lines_load_the_export(exported, trained, shared_sample, monkeypatch, capsys):
+    _, folder = exported
+    markdown = (folder / "model_card.md").read_text()
+    lines = re.search(r"```python\n(.*?)```", markdown, re.S)[1]
+    shard = sorted((shared_sample / "validate").iterdir())[0]
+    monkeypatch.chdir(folder)
+    exec(lines.replace("/path/to/shard.tfrecord", str(shard)), {})
+    names = read_manifest(trained[0]).read_vocabulary().names
+    printed = re.findall(r"\(b'(.+?)', (?:np\.float32\()?(0\.\d+)", capsys.readouterr().out)
+    assert len(printed) == 3
+    assert {name for name, _ in printed} <= set(names)
+    scores = [float(score) for _, score in printed]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_saved_model_cli_shows_every_signature(exported):
+    result, folder = exported
+    done = subprocess.run(
+        [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show", "--dir",
+         str(folder / "saved_model"), "--all"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    _, *blocks = re.split(r"^signature_def\['(\w+)'\]:$", done.stdout, flags=re.M)
+    shown = dict(zip(blocks[::2], blocks[1::2], strict=True))
+    del shown["__saved_model_init_op"]
+    answer = {"classes", "names", "scores", "verticals"}
+    expected = {
+        "serving_default": ({"examples"}, answer),
+        "features": ({"rgb", "audio", "num_frames"}, answer),
+        "segments": ({"examples"}, answer | {"starts", "windows"}),
+    }
+    found = {
+        name: tuple(set(re.findall(rf"^ +{kind}\['(\w+)'\] tensor_info", block, re.M))
+                    for kind in ("inputs", "outputs"))
+        for name, block in shown.items()
+    }  # fmt: skip
+    assert found == expected
+    assert {
+        name: (set(one["inputs"]), set(one["outputs"]))
+        for name, one in result["signatures"].items()
+    } == expected
+
+
+def test_weights_in_float16(export, exported, evaluated, tmp_path, capsys):
+    plain, folder = exported
+    result = export(tmp_path, weights="float16")
+    assert result["reloaded_records"] == 20
+    assert result["largest_difference"] < 1e-5
+
+    def weights(folder):
+        (file,) = (folder / "saved_model" / "variables").glob("variables.data*")
+        return file.stat().st_size
+
+    assert weights(tmp_path / "x") < 0.51 * weights(folder)
+    assert result["bytes"] < plain["bytes"]
+    half = result["float16"]
+    assert half["videos"] == 20
+    assert half["gap_float32"] == pytest.approx(evaluated[0]["metrics"]["model"]["gap"], abs=1e-4)
+    assert half["gap_loss"] == half["gap_float32"] - half["gap_float16"]
+    assert 0 < half["largest_change"] < 0.01
+    said = f"GAP@20 {half['gap_float16']:.5f}, float32 {half['gap_float32']:.5f} on 20 videos"
+    assert said in capsys.readouterr().out
+    assert f"{half['gap_float16']:.5f}" in (tmp_path / "x" / "model_card.md").read_text()
+
+
+def test_a_weight_that_float16_has_no_number_for(export, trained, tmp_path):
+    folder = tmp_path / "large"
+    shutil.copytree(trained[1], folder)
+    model = load_model(folder / "model.keras")
+    layer = model.get_layer("classifier")
+    layer.set_weights([layer.get_weights()[0] + 1e5, layer.get_weights()[1]])
+    model.save(folder / "model.keras")
+    with pytest.raises(InputError, match=r"classifier/kernel has a weight of .* ±65,504"):
+        export(tmp_path, folder, weights="float16")
+    assert not (tmp_path / "x").exists()
+
+
+def test_onnx_answers_as_the_saved_model(export, trained, tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    result = export(tmp_path, onnx=True)
+    assert result["onnx"]["records"] == 20
+    assert result["onnx"]["largest_difference"] < 1e-5
+    assert "onnxruntime scored 20 records" in capsys.readouterr().out
+    content = onnx.load(tmp_path / "x" / "model.onnx")
+    names = next(one.value for one in content.metadata_props if one.key == "names")
+    assert json.loads(names) == list(read_manifest(trained[0]).read_vocabulary().names)
+
+
+def test_onnx_that_is_not_installed_is_said_before_anything(export, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name)
+    )
+    with pytest.raises(InputError, match=r"export\.onnx is true, but .*tf2onnx.* pip install"):
+        export(tmp_path, "no such folder", onnx=True)
+
+
+def test_an_evaluation_of_other_data_is_refused(export, evaluated, tmp_path, monkeypatch):
+    content = evaluated[0] | {"data_fingerprint": "0123"}
+    (tmp_path / "evaluation.json").write_text(json.dumps(content))
+    monkeypatch.setattr(export, "evaluation", tmp_path)
+    with pytest.raises(InputError, match=r"evaluation\.json: is of the data 0123"):
+        export(tmp_path)
+
+
+def test_a_model_of_segments_is_exported_for_whole_videos_and_windows(export, trained, tmp_path):
+    _, model = trained
     folder = tmp_path / "segments"
     folder.mkdir()
+    shutil.copy(model / "training.json", folder)
     facts = json.loads((model / "config.json").read_text())
     build_model(ModelConfig(**facts["model"]), 12, "frame", 5).save(folder / "model.keras")
     (folder / "config.json").write_text(
         json.dumps(facts | {"data": {"max_frames": 12, "segments": True}})
     )
-    result = export_step.run_export(examples, str(folder), tiny_config, str(tmp_path / "x"))
+    result = export(tmp_path, folder)
     assert result["reloaded_records"] == 20
     assert result["largest_difference"] < 1e-5
 
 
-def test_an_export_that_answers_otherwise_is_not_handed_over(
-    trained, tiny_config, tmp_path, monkeypatch
-):
+def test_an_export_that_answers_otherwise_is_not_handed_over(export, tmp_path, monkeypatch):
     """The check compares: shift what is expected and the export fails."""
-    examples, model = trained
     predict = export_step.top_predictions
 
     def shifted(*args):
@@ -107,7 +254,7 @@ def test_an_export_that_answers_otherwise_is_not_handed_over(
 
     monkeypatch.setattr(export_step, "top_predictions", shifted)
     with pytest.raises(RuntimeError, match="differ from the model's by 2"):
-        export_step.run_export(examples, str(model), tiny_config, str(tmp_path / "x"))
+        export(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,8 @@ from tests.conftest import TINY_MODEL, frame_video, mean_video
 from trainer import records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.export import any_frames, export_model, top_predictions
+from trainer.export import any_frames, export_model, signatures, top_predictions
+from trainer.half_weights import HalfWeights
 from trainer.models import build_model
 from trainer.vocabulary import Vocabulary
 
@@ -129,3 +130,55 @@ def test_the_timeline_is_the_model_on_each_window(rng, tmp_path, step):
         np.testing.assert_array_equal(answer["classes"][row, : len(windows)], classes)
         np.testing.assert_allclose(answer["scores"][row, : len(windows)], scores, atol=1e-6)
         assert not answer["scores"][row, len(windows) :].numpy().any()
+
+
+def stored(folder):
+    """Name, shape and type of each variable in a SavedModel's file."""
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    kinds = reader.get_variable_to_dtype_map()
+    return [
+        (name, tuple(shape), kinds[name])
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if kinds[name] != tf.string
+    ]
+
+
+@pytest.mark.parametrize(("half", "kind"), [(False, tf.float32), (True, tf.float16)])
+def test_each_weight_is_stored_once_and_in_its_type(rng, tmp_path, half, kind):
+    config = ModelConfig(**TINY_MODEL)
+    model = any_frames(build_model(config, 7, "frame", 6), config, VOCABULARY)
+    weights = HalfWeights(model) if half else None
+    export_model(model, "frame", 6, VOCABULARY, 3, tmp_path / "saved", 5, weights)
+    found = [one for one in stored(tmp_path / "saved") if one[2] in (tf.float32, tf.float16)]
+    expected = sorted(tuple(one.shape) for one in model.weights)
+    assert sorted(shape for _, shape, _ in found) == expected
+    assert {one for _, _, one in found} == {kind}
+
+
+def test_float16_weights_answer_as_the_rounded_model(rng, tmp_path):
+    config = ModelConfig(**TINY_MODEL)
+    model = any_frames(build_model(config, 7, "frame", 6), config, VOCABULARY)
+    payloads = [records.encode(frame_video(rng, 6)) for _ in range(3)]
+    _, before = top_predictions(model, "frame", 6, payloads, 3)
+    export_model(model, "frame", 6, VOCABULARY, 3, tmp_path / "saved", 5, HalfWeights(model))
+    classes, scores = top_predictions(model, "frame", 6, payloads, 3)
+    assert (scores != before).any()
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    answer = loaded.signatures["serving_default"](examples=tf.constant(payloads))
+    np.testing.assert_array_equal(answer["classes"], classes)
+    np.testing.assert_allclose(answer["scores"], scores, atol=1e-6)
+    timeline = loaded.signatures["segments"](examples=tf.constant(payloads))
+    _, of_window = top_predictions(model, "frame", 5, payloads, 3)
+    np.testing.assert_allclose(timeline["scores"][:, 0], of_window, atol=1e-6)
+
+
+def test_signatures_are_described(tmp_path):
+    model = build_model(ModelConfig(name="logistic"), 7, "video")
+    export_model(model, "video", 6, VOCABULARY, 3, tmp_path / "saved")
+    outputs = {"classes": "int64 [B,3]", "names": "string [B,3]", "scores": "float32 [B,3]",
+               "verticals": "string [B,3]"}  # fmt: skip
+    features = {"mean_audio": "float32 [B,128]", "mean_rgb": "float32 [B,1024]"}
+    assert signatures(tmp_path / "saved") == {
+        "serving_default": {"inputs": {"examples": "string [B]"}, "outputs": outputs},
+        "video_level": {"inputs": features, "outputs": outputs},
+    }

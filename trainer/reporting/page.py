@@ -71,3 +71,19 @@ def note(text: str, good: bool) -> Markup:
 
 def heading(text: str) -> Markup:
     return Markup("<h3>{}</h3>").format(text)
+
+
+def points(items: Iterable[tuple[str, str]]) -> Markup:
+    """A list: a word or two that name each point, or none, and a sentence."""
+    lines = (
+        Markup("<li><b>{}:</b> {}</li>").format(name, text)
+        if name
+        else Markup("<li>{}</li>").format(text)
+        for name, text in items
+    )
+    return Markup("<ul>{}</ul>").format(Markup("").join(lines))
+
+
+def folded(words: str, content: Markup) -> Markup:
+    """What is shown when a reader opens it."""
+    return Markup("<details><summary>{}</summary>{}</details>").format(words, content)
