@@ -88,6 +88,7 @@ lock: setup-dev ## lock the requirements anew after an .in file changed (UPGRADE
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(LOCK) requirements/cpu.in -o requirements/cpu.txt
 	$(LOCK) requirements/serving.in -c requirements/cpu.txt -o requirements/serving.txt
+	$(LOCK) requirements/onnx.in -c requirements/cpu.txt -o requirements/onnx.txt
 	$(LOCK) requirements/gpu.in -c requirements/cpu.txt -o requirements/gpu.txt
 	$(LOCK) requirements/dev.in -c requirements/cpu.txt -o requirements/dev.txt
 

@@ -15,5 +15,5 @@ def check_packages() -> None:
     if missing:
         raise InputError(
             f"export.onnx is true, but {', '.join(missing)} can not be imported, expected the "
-            "packages of requirements/onnx.in: pip install -r requirements/onnx.in"
+            "packages of requirements/onnx.txt: pip install -r requirements/onnx.txt"
         )
