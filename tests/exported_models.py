@@ -31,10 +31,8 @@ def write_export(folder, level, classes, top_k, frames, name=None):
     config = ModelConfig(**TINY_MODEL | {"name": name or MODELS[level]})
     model = inference_model(build_model(config, classes, level))
     vocabulary = vocabulary_of(classes)
-    export_model(
-        model, level, frames, vocabulary, top_k, folder / "saved_model",
-        3 if MODELS[level] == (name or MODELS[level]) and level == "frame" else None,
-    )  # fmt: skip
+    step = 3 if level == "frame" else None
+    export_model(model, level, frames, vocabulary, top_k, folder / "saved_model", step)
     about = facts(level, vocabulary, top_k, frames)
     (folder / "export.json").write_text(json.dumps(about))
     return model

@@ -173,21 +173,22 @@ def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
     """The function of the signature `segments`; the scorer's are features of windows [W,5,…]."""
     size = records.SEGMENT_FRAMES
     starts = np.arange(0, records.MAX_FRAMES, step, dtype=np.int32)
-    frames = starts[:, None] + np.arange(size)
+    frames = tf.constant(starts[:, None] + np.arange(size, dtype=np.int32))
 
     def of_video(best: Scorer, video: tuple[Any, Any, Any]) -> dict[str, Any]:
         rgb, audio, num_frames = video
-        # What is beyond the video is zeros; a window there is scored as if it had a frame.
-        left = tf.clip_by_value(num_frames - starts, 0, size)
+        left = num_frames - starts
+        # Only windows that begin within the video are scored.
+        windows = tf.reduce_sum(tf.cast(left > 0, tf.int32))
+        there = frames[:windows]
         found = best(
             {
-                "rgb": tf.gather(rgb, frames),
-                "audio": tf.gather(audio, frames),
-                "num_frames": tf.maximum(left, 1),
+                "rgb": tf.gather(rgb, there),
+                "audio": tf.gather(audio, there),
+                "num_frames": tf.clip_by_value(left[:windows], 1, size),
             }
         )
-        there = tf.cast(left > 0, tf.float32)
-        return {**found, "scores": found["scores"] * there[:, None]}
+        return {name: _filled(value, len(starts)) for name, value in found.items()}
 
     kinds = {"classes": tf.int64, "names": tf.string, "verticals": tf.string, "scores": tf.float32}
     shape = (len(starts), top_k)
@@ -205,6 +206,12 @@ def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
         return {**found, "starts": tf.constant(starts), "windows": windows}
 
     return serve_segments
+
+
+def _filled(values: Any, rows: int) -> Any:
+    """[W,k] with rows of zeros, or empty strings, up to [rows,k]."""
+    beyond = tf.zeros([rows - tf.shape(values)[0], values.shape[1]], values.dtype)
+    return tf.ensure_shape(tf.concat([values, beyond], axis=0), [rows, values.shape[1]])
 
 
 def parsed(payloads: Any, level: records.Level, max_frames: int) -> dict[str, Any]:

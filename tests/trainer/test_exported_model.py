@@ -5,23 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from tests.conftest import TINY_MODEL, frame_video, mean_video
+from tests.conftest import frame_video, mean_video
+from tests.exported_models import facts, vocabulary_of, write_export
 from trainer import records
-from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.export import export_model, top_predictions
+from trainer.export import top_predictions
 from trainer.exported_model import Answer, ExportedModel
-from trainer.models import build_model
-from trainer.vocabulary import Vocabulary
-
-VOCABULARY = Vocabulary(tuple(f"näme {i}" for i in range(7)), (("a", "b"),) * 7)
 
 
 def about(level):
-    return {
-        "level": level, "top_k": 3, "num_classes": 7, "max_frames": 6,
-        "data_fingerprint": "f", "vocabulary_digest": "v",
-    }  # fmt: skip
+    return facts(level, vocabulary_of(7), 3, 6)
 
 
 @pytest.fixture(scope="module", params=["frame", "video"])
@@ -29,11 +22,8 @@ def exported(request, tmp_path_factory):
     """(folder, the model in memory, its level)."""
     level = request.param
     name = {"frame": "mean_pooling", "video": "mlp"}[level]
-    model = build_model(ModelConfig(**TINY_MODEL | {"name": name}), 7, level, 6)
     folder = tmp_path_factory.mktemp("exported")
-    export_model(model, level, 6, VOCABULARY, 3, folder / "saved_model")
-    (folder / "export.json").write_text(json.dumps(about(level)))
-    return folder, model, level
+    return folder, write_export(folder, level, 7, 3, 6, name), level
 
 
 def record_of(video):
@@ -49,9 +39,9 @@ def test_it_answers_as_the_model_in_memory(exported, rng):
     classes, scores = top_predictions(model, level, 6, [one.payload for one in made], 3)
     np.testing.assert_array_equal(answer.classes, classes)
     np.testing.assert_allclose(answer.scores, scores, atol=1e-6)
-    first = answer.rows()[0][0]
-    assert first == {
-        "class": classes[0, 0], "name": f"näme {classes[0, 0]}", "vertical": "a",
+    best = classes[0, 0]
+    assert answer.rows()[0][0] == {
+        "class": best, "name": f"näme {best}", "vertical": f"v{best % 3}",
         "score": float(answer.scores[0, 0]),
     }  # fmt: skip
     assert len(answer.cut(2).rows()[0]) == 2

@@ -1,39 +1,18 @@
 """Tiny exported models of 12 classes, and shards to predict on."""
 
-import json
-
 import numpy as np
 import pytest
 
-from tests.conftest import TINY_MODEL, frame_video, mean_video
+from tests.conftest import frame_video, mean_video
+from tests.exported_models import write_export
 from trainer import records
-from trainer.config import ModelConfig
-from trainer.export import any_frames, export_model
 from trainer.exported_model import ExportedModel
-from trainer.models import build_model
-from trainer.vocabulary import Vocabulary
 
 CLASSES, FRAMES = 12, 8
-VOCABULARY = Vocabulary(
-    tuple(f"näme {i}" for i in range(CLASSES)), tuple((f"v{i % 3}",) for i in range(CLASSES))
-)
 
 
 def make_model(folder, level):
-    name = {"frame": "nextvlad", "video": "mlp"}[level]
-    config = ModelConfig(**TINY_MODEL | {"name": name})
-    model = build_model(config, CLASSES, level, FRAMES)
-    if level == "frame":
-        model = any_frames(model, config, VOCABULARY)
-    segment_step = 3 if level == "frame" else None
-    export_model(
-        model, level, FRAMES, VOCABULARY, CLASSES, folder / "saved_model", segment_step
-    )  # fmt: skip
-    about = {
-        "level": level, "top_k": CLASSES, "num_classes": CLASSES, "max_frames": FRAMES,
-        "data_fingerprint": "f", "vocabulary_digest": VOCABULARY.digest,
-    }  # fmt: skip
-    (folder / "export.json").write_text(json.dumps(about))
+    write_export(folder, level, CLASSES, CLASSES, FRAMES)
     return folder
 
 

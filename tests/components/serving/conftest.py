@@ -1,7 +1,6 @@
 """A tiny exported model, and a server around it."""
 
 import contextlib
-import json
 import socket
 import threading
 import time
@@ -12,36 +11,20 @@ import uvicorn
 from components.serving.app import Service
 from components.serving.http import guarded
 from components.serving.settings import ServingSettings
-from tests.conftest import TINY_MODEL
-from trainer.config import ModelConfig
-from trainer.export import export_model
+from tests.exported_models import write_export
 from trainer.exported_model import ExportedModel
-from trainer.inference_model import inference_model
-from trainer.models import build_model
-from trainer.vocabulary import Vocabulary
 
 CLASSES, TOP_K, FRAMES = 7, 3, 6
-VOCABULARY = Vocabulary(tuple(f"näme {i}" for i in range(CLASSES)), (("a",),) * CLASSES)
 
 
-def exported(folder, level, name):
-    open_frames = {"frame": None, "video": FRAMES}[level]
-    model = build_model(ModelConfig(**TINY_MODEL | {"name": name}), CLASSES, level, open_frames)
-    export_model(
-        inference_model(model), level, FRAMES, VOCABULARY, TOP_K, folder / "saved_model",
-        3 if level == "frame" else None,
-    )  # fmt: skip
-    facts = {
-        "level": level, "top_k": TOP_K, "num_classes": CLASSES, "max_frames": FRAMES,
-        "data_fingerprint": "", "vocabulary_digest": "",
-    }  # fmt: skip
-    (folder / "export.json").write_text(json.dumps(facts))
+def exported(folder, level):
+    write_export(folder, level, CLASSES, TOP_K, FRAMES)
     return folder
 
 
 @pytest.fixture(scope="session")
 def frame_export(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("frame"), "frame", "nextvlad")
+    return exported(tmp_path_factory.mktemp("frame"), "frame")
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +34,7 @@ def frame_model(frame_export):
 
 @pytest.fixture(scope="session")
 def video_model(tmp_path_factory):
-    return ExportedModel(exported(tmp_path_factory.mktemp("video"), "video", "mlp"))
+    return ExportedModel(exported(tmp_path_factory.mktemp("video"), "video"))
 
 
 @contextlib.contextmanager
