@@ -192,19 +192,23 @@ class Service:
             raise RequestError(413, f"a body of {stated:,} bytes, expected at most {most:,}")
         content = bytearray()
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
+            await self._read(request, content, most)
+            yield bytes(content)
+        finally:
+            self._hold(-len(content))
+
+    async def _read(self, request: HttpRequest, content: bytearray, most: int) -> None:
+        """Append the body to `content`; what is there counts as held."""
+        seconds = self._settings.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
                     self._hold(len(chunk))
                     content += chunk
                     if len(content) > most:
                         raise RequestError(413, f"a body of over {most:,} bytes, the limit")
-            yield bytes(content)
         except TimeoutError:
-            raise RequestError(
-                408, f"the body did not arrive within {self._settings.body_seconds:g} s"
-            ) from None
-        finally:
-            self._hold(-len(content))
+            raise RequestError(408, f"the body did not arrive within {seconds:g} s") from None
 
     def _hold(self, count: int) -> None:
         if count > 0 and self._bytes + count > self._settings.max_bytes_in_flight:
