@@ -109,6 +109,18 @@ def test_fetching(tmp_path):
     assert len(re.findall(r"^memory with 16 at once: \d+ MB$", output, re.MULTILINE)) == 2
 
 
+@pytest.mark.slow
+def test_the_export_and_the_server():
+    output = run(
+        "serving", "--clusters", "8", "--hidden", "16", "--classes", "30", "--frames", "5",
+        "--batch", "2", "--rounds", "1", "--clients", "20", "--requests", "40",
+    )  # fmt: skip
+    assert len(re.findall(r"^(?:direct|auto|exported).* × direct$", output, re.MULTILINE)) == 3
+    assert len(re.findall(r"^20 clients, 40 requests: 0 errors, ", output, re.MULTILINE)) == 2
+    assert output.count("stopped with exit code 0") == 2
+    assert re.search(r"^dynamic batching: [\d.]+ × one at a time$", output, re.MULTILINE)
+
+
 def test_the_metrics_and_the_bootstrap():
     output = run(
         "evaluation", "--videos", "300", "--rounds", "1", "--resamples", "20",
