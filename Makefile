@@ -43,7 +43,7 @@ pipeline-run: setup ## set up and run the whole pipeline on this machine (built-
 	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET)
 
 serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an example to try
-	@TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
+	@exec env TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
 		--port "$(PORT)" --example build/request.json
 
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/

@@ -129,6 +129,12 @@ class ExportedModel:
         """Whether it answers with timelines."""
         return SEGMENTS in self.signatures
 
+    def windows(self, num_frames: int) -> int:
+        """How many windows the timeline of a video of so many frames has."""
+        most: int = self.signatures[SEGMENTS].structured_outputs["classes"].shape[1]
+        step = -(-records.MAX_FRAMES // most)
+        return -(-min(num_frames, records.MAX_FRAMES) // step)
+
     def parse(self, record: records.Record) -> records.VideoRecord:
         """A record that it can score.
 

@@ -57,6 +57,7 @@ def parser() -> FlagParser:
         "max_body_bytes": "of a request",
         "max_queue": "videos that wait at most, then 503",
         "max_bytes_in_flight": "bodies of all requests at work, then 503",
+        "max_connections": "at once, then 503",
         "body_seconds": "within which a body has to arrive",
         "header_seconds": "within which headers have to arrive",
         "stop_seconds": "that requests in progress get when the server stops",
@@ -68,7 +69,7 @@ def parser() -> FlagParser:
         )  # fmt: skip
     flags.add_argument(
         "--example", type=Path, metavar="FILE",
-        help="write a request for a video of the newest run there, and print how it is sent",
+        help="write a request for a video of the model's run there, and print how it is sent",
     )  # fmt: skip
     return flags
 
@@ -88,9 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 return ExportedModel(held.enter_context(local_folder(uri, "model")))
 
             def ready(model: ExportedModel) -> None:
-                if example:
-                    _write_example(example, model, newest(runs, "examples"))
-                    print(_HOW.format(port=port, route=settings.predict_route, file=example))
+                if not example:
+                    return
+                examples = Path(uri).parent / "examples"
+                if examples.is_dir():
+                    _write_example(example, model, examples)
+                    how = _HOW.format(port=port, route=settings.predict_route, file=example)
+                else:
+                    how = f"\nready; {examples} is not there: no request to try is written\n"
+                print(how, flush=True)
 
             serve(load, settings, host, port, ready)
 

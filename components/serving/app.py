@@ -78,7 +78,7 @@ class Service:
                 Route(path, self._answered(name, handler), methods=[method])
                 for method, path, name, handler in routes
             ],
-            exception_handlers={HTTPException: _not_served},
+            exception_handlers={HTTPException: self._not_served},
             lifespan=self._lifespan,
         )
 
@@ -96,21 +96,20 @@ class Service:
 
     async def _begin(self) -> None:
         start = time.perf_counter()
+        settings = self._settings
         try:
             model = await asyncio.to_thread(self._loaded_and_warm)
+            self._batcher = DynamicBatcher(
+                model.answer, settings.max_batch, settings.batch_milliseconds, settings.max_queue,
+                self.metrics,
+            )  # fmt: skip
+            self._batcher.start()
+            self._model = model
+            self.metrics.ready.set(1)
+            say("ready", model=str(model.folder), seconds=round(time.perf_counter() - start, 2))
+            self._ready(model)
         except Exception as error:  # whatever it is, a server without a model has to end
             self._failed(error)
-            return
-        settings = self._settings
-        self._batcher = DynamicBatcher(
-            model.answer, settings.max_batch, settings.batch_milliseconds, settings.max_queue,
-            self.metrics,
-        )  # fmt: skip
-        self._batcher.start()
-        self._model = model
-        self.metrics.ready.set(1)
-        say("ready", model=str(model.folder), seconds=round(time.perf_counter() - start, 2))
-        self._ready(model)
 
     def _loaded_and_warm(self) -> ExportedModel:
         """The model, after a first call: what TensorFlow prepares then, no client waits for."""
@@ -134,6 +133,9 @@ class Service:
             except ClientDisconnect:
                 message = "the client went away"
                 response = _error(400, message)
+            except asyncio.CancelledError:
+                message = "the server stops"
+                response = _error(503, message)
             except Exception:
                 message = "internal error"
                 LOGGER.exception("request failed", extra={"fields": {"request": number}})
@@ -162,24 +164,35 @@ class Service:
         if model is None or batcher is None:
             raise RequestError(503, "the model is being loaded")
         async with self._body(request) as body:
-            # Large bodies are decoded beside the loop, which goes on to serve the others; in one
-            # thread, as more of them would take turns with the model's for the interpreter.
-            asked = await asyncio.get_running_loop().run_in_executor(
-                self._decoder, parse_request, body, model, self._settings
-            )
+            asked = await self._decoded(parse_request, body, model, self._settings)
+            body.clear()  # what it says is in the records; it counts until they are answered
             request.state.videos = len(asked.videos)
             if asked.segments:
                 records = asked.records
-                content = timelines(
-                    asked, await batcher.run(lambda: [model.timeline(one) for one in records])
+                answers = await _unless_gone(
+                    request,
+                    batcher.run(
+                        lambda: [model.timeline(one) for one in records],
+                        sum(model.windows(one.num_frames) for one in asked.videos),
+                    ),
                 )
+                content = await self._decoded(lambda: orjson.dumps(timelines(asked, answers)))
             else:
-                content = predictions(asked, await batcher.answer(asked.videos))
+                answer = await _unless_gone(request, batcher.answer(asked.videos))
+                content = await self._decoded(lambda: orjson.dumps(predictions(asked, answer)))
             self.metrics.videos.inc(len(asked.videos))
-        return Response(orjson.dumps(content), media_type="application/json")
+        return Response(content, media_type="application/json")
+
+    async def _decoded(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """From and to JSON beside the loop, which goes on to serve the others.
+
+        In one thread, as more would take turns with the model's for the interpreter.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoder, call, *arguments)
 
     @contextlib.asynccontextmanager
-    async def _body(self, request: HttpRequest) -> AsyncIterator[bytes]:
+    async def _body(self, request: HttpRequest) -> AsyncIterator[bytearray]:
         """The body, within its limits of size and time; its bytes count until it is answered.
 
         Raises:
@@ -191,11 +204,15 @@ class Service:
         if stated > most:
             raise RequestError(413, f"a body of {stated:,} bytes, expected at most {most:,}")
         content = bytearray()
+        size = 0
         try:
-            await self._read(request, content, most)
-            yield bytes(content)
+            try:
+                await self._read(request, content, most)
+            finally:
+                size = len(content)
+            yield content
         finally:
-            self._hold(-len(content))
+            self._hold(-size)
 
     async def _read(self, request: HttpRequest, content: bytearray, most: int) -> None:
         """Append the body to `content`; what is there counts as held."""
@@ -243,19 +260,38 @@ class Service:
             }
         )
 
+    async def _not_served(self, request: HttpRequest, error: Any) -> Response:
+        """Answers to paths and methods that are none."""
+        self.metrics.requests.labels("none", error.status_code).inc()
+        message = f"{request.method} {request.url.path}: {error.detail.lower()}"
+        return JSONResponse({"error": message}, error.status_code, error.headers)
+
     async def _metrics(self, _: HttpRequest) -> Response:
         return Response(self.metrics.text(), media_type=_PROMETHEUS)
 
 
+async def _unless_gone(request: HttpRequest, awaited: Awaitable[Any]) -> Any:
+    """What is awaited; nothing more is done for it once the client has gone.
+
+    Raises:
+        ClientDisconnect: it has.
+    """
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answer, left = asyncio.ensure_future(awaited), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        left.cancel()
+
+
 def _error(status: int, message: str) -> JSONResponse:
-    headers = {}
-    if status in (408, 413):
-        headers["connection"] = "close"  # what is left of the body is not waited for
-    if status == 503:
-        headers["retry-after"] = "1"
+    headers = {"retry-after": "1"} if status == 503 else None
     return JSONResponse({"error": message}, status, headers)
-
-
-async def _not_served(request: HttpRequest, error: Any) -> Response:
-    message = f"{request.method} {request.url.path}: {error.detail.lower()}"
-    return JSONResponse({"error": message}, error.status_code, getattr(error, "headers", None))

@@ -55,6 +55,7 @@ class DynamicBatcher:
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._queued = 0
+        self._elsewhere = 0
         self._arrived = asyncio.Event()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +73,7 @@ class DynamicBatcher:
             if not one.done.done():
                 one.done.set_exception(RequestError(503, "the server stops"))
         self._waiting.clear()
-        self._thread.shutdown(wait=True)
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def answer(self, videos: Sequence[VideoRecord]) -> Answer:
         """The best classes of each video, in their order.
@@ -80,21 +81,41 @@ class DynamicBatcher:
         Raises:
             RequestError: 503, too many wait already.
         """
-        if self._queued + len(videos) > self._max_queue:
-            raise RequestError(503, f"{self._queued} videos wait already, try again later")
+        self._check_room(len(videos))
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(deque(videos), [], done, time.monotonic()))
         self._count(len(videos))
         self._arrived.set()
         return await done
 
-    async def run(self, call: Callable[[], Any]) -> Any:
-        """Another call of the model, in its thread and turn."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    async def run(self, call: Callable[[], Any], count: int) -> Any:
+        """Another call of the model, in its thread and turn, as much work as `count` videos.
+
+        Raises:
+            RequestError: 413, it is more than can ever wait; 503, too many wait already.
+        """
+        if count > self._max_queue:
+            raise RequestError(
+                413, f"{count:,} windows in a request, expected at most {self._max_queue:,}"
+            )
+        self._check_room(count)
+        self._elsewhere += count
+        self._count(0)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        finally:
+            self._elsewhere -= count
+            self._count(0)
+
+    def _check_room(self, count: int) -> None:
+        if self._queued + self._elsewhere + count > self._max_queue:
+            raise RequestError(
+                503, f"{self._queued + self._elsewhere} videos wait already, try again later"
+            )
 
     def _count(self, more: int) -> None:
         self._queued += more
-        self._metrics.waiting.set(self._queued)
+        self._metrics.waiting.set(self._queued + self._elsewhere)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,7 @@
-"""What uvicorn leaves open: limits of time and size for headers, and clients that half-close."""
+"""What uvicorn leaves open: how long, and with how many bytes, a client may hold a connection.
+
+Its own timer covers idle connections after an answer, and ends with the next byte of any kind.
+"""
 
 from __future__ import annotations
 
@@ -7,64 +10,93 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_HEADER_BYTES = 64 << 10
+MOST_SILENT_BYTES = 64 << 10
+"""Bytes that are no body: headers, what chunks are framed with, trailers."""
+MOST_DISCARDED_BYTES = 256 << 20
+LINGER_SECONDS = 5.0
+"""How long, and up to how much, is read of a body whose request was answered without it. A client
+that reads once it has sent everything gets its answer, where a closed connection would reset."""
+UNREAD_SECONDS = 30.0
+"""Within which a client has to take an answer."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Ends a connection on which no whole header arrives within `header_seconds`."""
+    """Ends connections on which nothing whole arrives, or nothing is read, in time."""
 
     header_seconds = 10.0
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._timer: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._silent = self._discarded = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_headers()
+        self._end_after("headers", self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._headers_came()
+        for name in list(self._timers):
+            self._came(name)
         super().connection_lost(exc)
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
-        cycle = self.cycle
-        if cycle and not cycle.response_complete and not cycle.more_body:
-            # Whoever closes its own half after a whole request still reads: it gets its answer.
-            cycle.keep_alive = False
-            return True
-        return None
-
     def data_received(self, data: bytes) -> None:
+        self._silent += len(data)
         super().data_received(data)
-        if self._timer and not self.transport.is_closing():
-            self._header_bytes += len(data)
-            if self._header_bytes > MOST_HEADER_BYTES:
-                self.send_400_response("The headers are too large.")
+        if self.transport.is_closing():
+            return
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._silent > MOST_SILENT_BYTES:
+            self.send_400_response("The headers are too large.")
+        elif answered and not self._timers and self.timeout_keep_alive_task is None:
+            # A stray byte ended uvicorn's own timer.
+            self._end_after("headers", self.header_seconds)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if not self._timer:
-            self._expect_headers()
+        self._end_after("headers", self.header_seconds)
 
     def on_headers_complete(self) -> None:
-        self._headers_came()
+        self._came("headers")
+        self._silent = self._discarded = 0
         super().on_headers_complete()
 
-    def _expect_headers(self) -> None:
-        self._header_bytes = 0
-        self._timer = self.loop.call_later(self.header_seconds, self._too_slow)
+    def on_body(self, body: bytes) -> None:
+        self._silent = 0
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > MOST_DISCARDED_BYTES:
+                self.transport.abort()
+        super().on_body(body)
 
-    def _headers_came(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+    def on_message_complete(self) -> None:
+        self._silent = 0
+        self._came("rest of the body")
+        # Also where the answer did not wait for it, which uvicorn then does not note.
+        self.cycle.more_body = False
+        super().on_message_complete()
 
-    def _too_slow(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+    def on_response_complete(self) -> None:
+        cycle = self.cycle
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._end_after("answer to be read", UNREAD_SECONDS)
+        # Of requests that came at once, it can be the next one's already.
+        if cycle.response_complete and cycle.more_body and not self.transport.is_closing():
+            self._end_after("rest of the body", LINGER_SECONDS)
+
+    def _end_after(self, what: str, seconds: float) -> None:
+        """Abort the connection unless something comes in time."""
+        self._came(what)
+        self._timers[what] = self.loop.call_later(seconds, self._too_slow, what)
+
+    def _came(self, what: str) -> None:
+        if timer := self._timers.pop(what, None):
+            timer.cancel()
+
+    def _too_slow(self, what: str) -> None:
+        self._timers.pop(what, None)
+        if what != "answer to be read" or self.transport.get_write_buffer_size():
+            self.transport.abort()
 
 
 def guarded(header_seconds: float) -> type[GuardedProtocol]:

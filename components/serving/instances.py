@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import orjson
 import pybase64
+from numpy.typing import NDArray
 
 from components.serving.errors import RequestError
 from components.serving.settings import ServingSettings
@@ -24,6 +26,8 @@ from trainer.records import FRAME, MAX_FRAMES, Record, VideoRecord
 _EXAMPLES = "examples"
 _KEYS = {"instances", "inputs", "parameters", "signature_name"}
 _PARAMETERS = {"top_k", "segments"}
+_MOST_CHARACTERS = 2 << 20
+"""Of a record in base64; one of 300 frames has under 500,000."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Request:
     by_column: bool
 
 
-def parse_request(body: bytes, model: ExportedModel, settings: ServingSettings) -> Request:
+def parse_request(
+    body: bytes | bytearray, model: ExportedModel, settings: ServingSettings
+) -> Request:
     """Parse a request's body.
 
     Raises:
@@ -77,8 +83,13 @@ def parse_request(body: bytes, model: ExportedModel, settings: ServingSettings) 
 
 
 def predictions(request: Request, answer: Answer) -> dict[str, Any]:
-    """The response for whole videos."""
+    """The response for whole videos.
+
+    Raises:
+        RequestError: 400, scores that are no numbers.
+    """
     answer = answer.cut(request.top_k)
+    _check_finite(answer.scores)
     columns = {
         "classes": answer.classes.tolist(),
         "names": answer.names.tolist(),
@@ -93,8 +104,13 @@ def predictions(request: Request, answer: Answer) -> dict[str, Any]:
 
 
 def timelines(request: Request, answers: list[tuple[Any, Answer]]) -> dict[str, Any]:
-    """The response for windows of videos."""
+    """The response for windows of videos.
+
+    Raises:
+        RequestError: 400, scores that are no numbers.
+    """
     rows = []
+    _check_finite(np.array([answer.scores.sum() for _, answer in answers]))
     for video, (starts, answer) in zip(request.videos, answers, strict=True):
         windows = [
             {"start": start, "classes": row}
@@ -104,7 +120,15 @@ def timelines(request: Request, answers: list[tuple[Any, Answer]]) -> dict[str, 
     return {"outputs" if request.by_column else "predictions": rows}
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _check_finite(scores: NDArray[np.float32]) -> None:
+    """Refuse what no client could read: JSON has no NaN."""
+    rows = np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
+    if not rows.all():
+        index = int(np.argmin(rows))
+        raise RequestError(400, f"instances[{index}]: its features give scores that are no numbers")
+
+
+def _json(body: bytes | bytearray) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -126,7 +150,7 @@ def _columns(inputs: Any) -> Any:
 
 
 def _parameters(content: dict[str, Any], model: ExportedModel) -> tuple[int, bool]:
-    signature = content.get("signature_name", SIGNATURE)
+    signature = content.get("signature_name") or SIGNATURE
     served = [SIGNATURE, *([SEGMENTS] if model.has_segments else [])]
     if signature not in served:
         raise RequestError(
@@ -162,6 +186,12 @@ def _payload(instance: Any, index: int) -> bytes:
         and isinstance(instance["b64"], str)
     ):
         raise RequestError(400, f'{where}: expected {{"b64": "…"}}, a record in base64')
+    if len(instance["b64"]) > _MOST_CHARACTERS:
+        raise RequestError(
+            400,
+            f"{where}: has {len(instance['b64']):,} characters of base64, expected at most "
+            f"{_MOST_CHARACTERS:,}",
+        )
     try:
         return pybase64.b64decode(instance["b64"], validate=True)
     except ValueError as error:

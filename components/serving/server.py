@@ -59,6 +59,7 @@ def serve(
             access_log=False,
             lifespan="on",
             server_header=False,
+            limit_concurrency=settings.max_connections,
             timeout_graceful_shutdown=settings.stop_seconds,
             http=guarded(settings.header_seconds),
             ws="none",

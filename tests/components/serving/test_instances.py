@@ -101,6 +101,19 @@ def test_a_request_that_is_none(content, status, message, frame_model):
     assert caught.value.status == status
 
 
+def test_scores_that_are_no_numbers_are_not_sent(frame_model, instance):
+    request = parsed({"instances": [instance, instance]}, frame_model)
+    answer = frame_model.answer(request.videos)
+    answer.scores[1, 2] = np.nan
+    with pytest.raises(RequestError, match=r"instances\[1\]: its features give scores that are no"):
+        predictions(request, answer)
+
+
+def test_a_record_larger_than_any_is_refused_before_it_is_decoded(frame_model):
+    with pytest.raises(RequestError, match=r"has 2,097,156 characters of base64, expected at most"):
+        parsed({"instances": [{"b64": "A" * ((2 << 20) + 4)}]}, frame_model)
+
+
 def test_videos_that_can_not_be_scored(frame_model, video_model, rng):
     good = encoded(frame_video(rng, 2))
     with pytest.raises(RequestError, match=r"instances\[1\]: is a video-level record"):
