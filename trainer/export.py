@@ -22,6 +22,7 @@ from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 _CODES = ("rgb", "audio")
+_BATCH = 64
 
 Scorer = Callable[[dict[str, Any]], dict[str, Any]]
 """Of features [B,…] the best classes: classes, names, verticals and scores [B,k]."""
@@ -225,7 +226,12 @@ def top_predictions(
     model: keras.Model, level: records.Level, max_frames: int, payloads: list[bytes], top_k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the exported model should answer: classes and scores [N,k] of the model in memory."""
-    batch = parsed(tf.constant(payloads), level, max_frames)
-    scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
-    best, classes = tf.math.top_k(scores, top_k)
-    return classes.numpy(), best.numpy()
+    parts = []
+    # Not all at once: of a thousand long videos the frames as floats alone are gigabytes.
+    for start in range(0, len(payloads), _BATCH):
+        batch = parsed(tf.constant(payloads[start : start + _BATCH]), level, max_frames)
+        scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
+        best, classes = tf.math.top_k(scores, top_k)
+        parts.append((classes.numpy(), best.numpy()))
+    every_class, every_score = zip(*parts, strict=True)
+    return np.concatenate(every_class), np.concatenate(every_score)

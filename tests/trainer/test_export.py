@@ -10,9 +10,9 @@ from tests.conftest import TINY_MODEL, frame_video, mean_video
 from trainer import records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.export import any_frames, export_model, signatures, top_predictions
+from trainer.export import any_frames, export_model, parsed, signatures, top_predictions
 from trainer.half_weights import HalfWeights
-from trainer.models import build_model
+from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -76,6 +76,27 @@ def test_features_are_answered_as_their_records(name, level, make, signature, rn
     )
     np.testing.assert_array_equal(by_record["classes"], by_features["classes"])
     np.testing.assert_allclose(by_record["scores"], by_features["scores"], atol=1e-6)
+
+
+def test_what_is_expected_is_computed_in_batches(rng):
+    model = build_model(ModelConfig(**TINY_MODEL | {"name": "mean_pooling"}), 7, "frame")
+    sizes = []
+
+    class Watched:
+        input = model.input
+
+        def __call__(self, inputs, training):
+            sizes.append(len(inputs["rgb"]))
+            return model(inputs, training=training)
+
+    payloads = [records.encode(frame_video(rng, 2)) for _ in range(130)]
+    classes, scores = top_predictions(Watched(), "frame", 6, payloads, 3)
+    assert sizes == [64, 64, 2]
+    batch = parsed(tf.constant(payloads), "frame", 6)
+    inputs = {name: batch[name] for name in model.input}
+    expected = tf.math.top_k(probabilities(model(inputs, training=False)), 3)
+    np.testing.assert_array_equal(classes, expected.indices)
+    np.testing.assert_allclose(scores, expected.values, atol=1e-6)
 
 
 def test_exports_that_can_not_be(tmp_path):
