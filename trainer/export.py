@@ -48,8 +48,9 @@ def export_model(
     `verticals` string [B,k] (of each class the first one) and `scores` float32 [B,k], best first.
 
     With a `segment_step`, `segments` takes `examples` too, and returns the same of windows of 5
-    seconds, W of them, [B,W,k], with `starts` int32 [W], their first seconds, and `windows` int32
-    [B], how many of them begin within each video; what is beyond has the scores 0.
+    seconds, W of them, [B,W,k], with `starts` int32 [B,W], their first seconds, each row the same,
+    and `windows` int32 [B], how many of them begin within each video; what is beyond has the scores
+    0.
 
     Args:
         model: trained; its weights are exported as they are, moving statistics included.
@@ -204,7 +205,9 @@ def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
             fn_output_signature={name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()},
         )
         windows = tf.reduce_sum(tf.cast(batch["num_frames"][:, None] > starts, tf.int32), axis=1)
-        return {**found, "starts": tf.constant(starts), "windows": windows}
+        # A row for each video: servers that batch requests want every output to have the batch first.
+        rows = tf.broadcast_to(starts, [tf.shape(windows)[0], len(starts)])
+        return {**found, "starts": rows, "windows": windows}
 
     return serve_segments
 

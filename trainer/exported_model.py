@@ -173,7 +173,7 @@ class ExportedModel:
         self.parse(record)
         found = self.signatures[SEGMENTS](examples=tf.constant([record.payload]))
         windows = int(found["windows"][0])
-        return found["starts"].numpy()[:windows], Answer(
+        return found["starts"].numpy()[0, :windows], Answer(
             found["classes"].numpy()[0, :windows],
             _text(found["names"].numpy()[0, :windows]),
             _text(found["verticals"].numpy()[0, :windows]),

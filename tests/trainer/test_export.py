@@ -1,6 +1,7 @@
 """The SavedModel answers as the model does."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -133,8 +134,9 @@ def test_the_timeline_is_the_model_on_each_window(rng, tmp_path, step):
     answer = loaded.signatures["segments"](
         examples=tf.constant([records.encode(video) for video in videos])
     )
-    starts = answer["starts"].numpy().tolist()
-    assert starts == list(range(0, 300, step))
+    starts = list(range(0, 300, step))
+    assert answer["starts"].dtype == tf.int32
+    assert answer["starts"].numpy().tolist() == [starts] * 4
     assert answer["scores"].shape == (4, len(starts), 3)
     for row, video in enumerate(videos):
         windows = [start for start in starts if start < video.num_frames]
@@ -191,6 +193,18 @@ def test_float16_weights_answer_as_the_rounded_model(rng, tmp_path):
     timeline = loaded.signatures["segments"](examples=tf.constant(payloads))
     _, of_window = top_predictions(model, "frame", 5, payloads, 3)
     np.testing.assert_allclose(timeline["scores"][:, 0], of_window, atol=1e-6)
+
+
+def test_every_output_has_the_batch_first(tmp_path):
+    """Servers that batch requests, and split the outputs, refuse others."""
+    config = ModelConfig(**TINY_MODEL | {"name": "mean_pooling"})
+    model = any_frames(build_model(config, 7, "frame", 6), config, VOCABULARY)
+    export_model(model, "frame", 6, VOCABULARY, 3, tmp_path / "saved", 5)
+    described = signatures(tmp_path / "saved")
+    assert described["segments"]["outputs"]["starts"] == "int32 [B,60]"
+    assert described["segments"]["outputs"]["windows"] == "int32 [B]"
+    for one in described.values():
+        assert all(re.match(r"\w+ \[B[],]", value) for value in one["outputs"].values()), one
 
 
 def test_signatures_are_described(tmp_path):
