@@ -205,7 +205,7 @@ def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
             fn_output_signature={name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()},
         )
         windows = tf.reduce_sum(tf.cast(batch["num_frames"][:, None] > starts, tf.int32), axis=1)
-        # A row for each video: servers that batch requests want every output to have the batch first.
+        # A row for each video: servers that batch requests refuse outputs without the batch.
         rows = tf.broadcast_to(starts, [tf.shape(windows)[0], len(starts)])
         return {**found, "starts": rows, "windows": windows}
 
