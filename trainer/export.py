@@ -22,6 +22,7 @@ from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 _CODES = ("rgb", "audio")
+_BATCH = 64
 
 Scorer = Callable[[dict[str, Any]], dict[str, Any]]
 """Of features [B,…] the best classes: classes, names, verticals and scores [B,k]."""
@@ -47,8 +48,9 @@ def export_model(
     `verticals` string [B,k] (of each class the first one) and `scores` float32 [B,k], best first.
 
     With a `segment_step`, `segments` takes `examples` too, and returns the same of windows of 5
-    seconds, W of them, [B,W,k], with `starts` int32 [W], their first seconds, and `windows` int32
-    [B], how many of them begin within each video; what is beyond has the scores 0.
+    seconds, W of them, [B,W,k], with `starts` int32 [B,W], their first seconds, each row the same,
+    and `windows` int32 [B], how many of them begin within each video; what is beyond has the scores
+    0.
 
     Args:
         model: trained; its weights are exported as they are, moving statistics included.
@@ -203,7 +205,9 @@ def _timeline(scorer: Callable[[], Scorer], top_k: int, step: int) -> Any:
             fn_output_signature={name: tf.TensorSpec(shape, kind) for name, kind in kinds.items()},
         )
         windows = tf.reduce_sum(tf.cast(batch["num_frames"][:, None] > starts, tf.int32), axis=1)
-        return {**found, "starts": tf.constant(starts), "windows": windows}
+        # A row for each video: servers that batch requests refuse outputs without the batch.
+        rows = tf.broadcast_to(starts, [tf.shape(windows)[0], len(starts)])
+        return {**found, "starts": rows, "windows": windows}
 
     return serve_segments
 
@@ -225,7 +229,12 @@ def top_predictions(
     model: keras.Model, level: records.Level, max_frames: int, payloads: list[bytes], top_k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the exported model should answer: classes and scores [N,k] of the model in memory."""
-    batch = parsed(tf.constant(payloads), level, max_frames)
-    scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
-    best, classes = tf.math.top_k(scores, top_k)
-    return classes.numpy(), best.numpy()
+    parts = []
+    # Not all at once: of a thousand long videos the frames as floats alone are gigabytes.
+    for start in range(0, len(payloads), _BATCH):
+        batch = parsed(tf.constant(payloads[start : start + _BATCH]), level, max_frames)
+        scores = probabilities(model({name: batch[name] for name in model.input}, training=False))
+        best, classes = tf.math.top_k(scores, top_k)
+        parts.append((classes.numpy(), best.numpy()))
+    every_class, every_score = zip(*parts, strict=True)
+    return np.concatenate(every_class), np.concatenate(every_score)

@@ -113,8 +113,9 @@ class ExportedModel:
             # Held: a signature does not keep the variables alive.
             self._loaded = tf.saved_model.load(str(saved_model))
         except (OSError, ValueError, tf.errors.OpError) as error:
-            words = str(error).strip().splitlines()
-            raise InputError(f"{saved_model}: does not load ({words[0]})") from None
+            # An error may have no words.
+            first, *_ = [*str(error).strip().splitlines(), type(error).__name__]
+            raise InputError(f"{saved_model}: does not load ({first})") from None
         self.signatures: Any = self._loaded.signatures
         wanted = {SIGNATURE, FEATURES[self.level]}
         if missing := wanted - set(self.signatures):
@@ -171,15 +172,19 @@ class ExportedModel:
     def timeline(self, record: records.Record) -> tuple[NDArray[np.int32], Answer]:
         """First seconds [W] of a video's windows, and the best classes of each, [W,k].
 
+        Args:
+            record: that `parse` takes.
+
         Raises:
             InputError: the model has no signature for it, or the record is none of its level.
         """
         if not self.has_segments:
             raise InputError(f"{self.folder}: has no signature {SEGMENTS}: it is video-level")
-        self.parse(record)
-        found = self.signatures[SEGMENTS](examples=tf.constant([record.payload]))
+        # Encoded anew: the graph's parser is stricter in what it reads than `parse` is.
+        payload = records.encode(self.parse(record))
+        found = self.signatures[SEGMENTS](examples=tf.constant([payload]))
         windows = int(found["windows"][0])
-        return found["starts"].numpy()[:windows], Answer(
+        return found["starts"].numpy()[0, :windows], Answer(
             found["classes"].numpy()[0, :windows],
             _text(found["names"].numpy()[0, :windows]),
             _text(found["verticals"].numpy()[0, :windows]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +11,12 @@ from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
+from components.download.bucket_folder import local_folder
+from components.download.cloud_storage import SCHEME
 from components.predict.scoring import Outcome, Settings, parse_window, score_window
 from components.predict.windows import Window
 from trainer.exported_model import ExportedModel
+from trainer.files import BUCKETS
 from trainer.records import Record
 
 
@@ -22,7 +27,8 @@ class ExportedModelHandler(ModelHandler[Record, Outcome, ExportedModel]):  # typ
     damaged or of the other level (an exception would be retried, and buried in the engine's own).
 
     Args:
-        folder: of the export step, which every worker can read.
+        folder: of the export step: a path that every worker can read, or a `gs://` URI, of which
+            each process has a copy for as long as it lives, where buckets are not mounted.
         settings: how; Beam makes batches of up to a window of records, of which those of like
             length share a call.
         min_batch_size: records that Beam waits for; how long a call takes decides between it and a
@@ -42,7 +48,7 @@ class ExportedModelHandler(ModelHandler[Record, Outcome, ExportedModel]):  # typ
         min_batch_size: int = 1,
         share_model: bool = False,
     ) -> None:
-        self._folder, self._settings = str(Path(folder).absolute()), settings or Settings()
+        self._uri, self._settings = _uri(os.fspath(folder)), settings or Settings()
         super().__init__(
             min_batch_size=min(min_batch_size, self._settings.window),
             max_batch_size=self._settings.window,
@@ -50,7 +56,11 @@ class ExportedModelHandler(ModelHandler[Record, Outcome, ExportedModel]):  # typ
         )
 
     def load_model(self) -> ExportedModel:
-        return ExportedModel(self._folder)
+        held = contextlib.ExitStack()
+        folder = held.enter_context(local_folder(self._uri, "model"))
+        # Not with this handler, which is gone before its model is.
+        atexit.register(held.close)
+        return ExportedModel(folder)
 
     def run_inference(
         self,
@@ -70,3 +80,13 @@ class ExportedModelHandler(ModelHandler[Record, Outcome, ExportedModel]):  # typ
 
     def get_metrics_namespace(self) -> str:
         return "predict"
+
+
+def _uri(folder: str) -> str:
+    """The folder as other machines know it: by its bucket also if it is mounted here."""
+    if folder.startswith(SCHEME):
+        return folder
+    path = Path(folder).absolute()
+    if path.is_relative_to(BUCKETS):
+        return f"{SCHEME}{path.relative_to(BUCKETS)}"
+    return str(path)

@@ -16,6 +16,9 @@ def predict(
 ) -> None:
     """Score every record of a split with an exported model.
 
+    Its image is to be set in the pipeline that has it, by the task's `set_container_image`: one of
+    this project's images, which have its code.
+
     Args:
         examples: The manifest.
         serving_model: The exported model.

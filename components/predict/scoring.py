@@ -111,8 +111,7 @@ def _predicted(
 ) -> Outcome:
     timeline = None
     if settings.segments:
-        # Encoded anew: the graph's parser is stricter in what it reads than `parse` is.
-        starts, answer = model.timeline(dataclasses.replace(record, payload=records.encode(video)))
+        starts, answer = model.timeline(record)
         if not np.isfinite(answer.scores).all():
             return _not_numbers(record)
         timeline = list(zip(starts.tolist(), answer.cut(settings.top_k).rows(), strict=True))

@@ -129,10 +129,10 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
 
 
 def _check(request: Request, output: Path) -> None:
-    if output.exists() and not request.overwrite:
-        raise InputError(f"{output}: exists; give another --output, or --overwrite")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, expected a folder or nothing there")
+    if output.exists() and not request.overwrite:
+        raise InputError(f"{output}: exists; give another --output, or --overwrite")
     if output.is_dir() and any(output.iterdir()) and not (output / SUMMARY).is_file():
         raise InputError(
             f"{output}: has no {SUMMARY}, so it is no folder of predictions; it is not replaced"

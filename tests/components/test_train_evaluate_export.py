@@ -182,6 +182,9 @@ def test_weights_in_float16(export, exported, evaluated, tmp_path, capsys):
     assert half["gap_float32"] == pytest.approx(evaluated[0]["metrics"]["model"]["gap"], abs=1e-4)
     assert half["gap_loss"] == half["gap_float32"] - half["gap_float16"]
     assert 0 < half["largest_change"] < 0.01
+    assert half["largest_difference_before_rounding"] < 1e-5
+    assert "its rounded weights" in result["compared_with"]
+    assert "of the trained model" in result["compared_with"]
     said = f"GAP@20 {half['gap_float16']:.5f}, float32 {half['gap_float32']:.5f} on 20 videos"
     assert said in capsys.readouterr().out
     assert f"{half['gap_float16']:.5f}" in (tmp_path / "x" / "model_card.md").read_text()
@@ -255,6 +258,22 @@ def test_an_export_that_answers_otherwise_is_not_handed_over(export, tmp_path, m
     monkeypatch.setattr(export_step, "top_predictions", shifted)
     with pytest.raises(RuntimeError, match="differ from the model's by 2"):
         export(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_network_than_the_trained_one_is_not_rounded(export, tmp_path, monkeypatch):
+    """The rounded weights' own answers would agree with the export's, whatever they are of."""
+    fold = export_step.inference_model
+
+    def another(model, max_frames):
+        folded = fold(model, max_frames)
+        layer = folded.get_layer("classifier")
+        layer.set_weights([layer.get_weights()[0] * 1.5, layer.get_weights()[1]])
+        return folded
+
+    monkeypatch.setattr(export_step, "inference_model", another)
+    with pytest.raises(RuntimeError, match="the network to be rounded has scores that differ"):
+        export(tmp_path, weights="float16")
     assert not list(tmp_path.iterdir())
 
 

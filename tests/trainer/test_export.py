@@ -1,6 +1,7 @@
 """The SavedModel answers as the model does."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from tests.conftest import TINY_MODEL, frame_video, mean_video
 from trainer import records
 from trainer.config import ModelConfig
 from trainer.errors import InputError
-from trainer.export import any_frames, export_model, signatures, top_predictions
+from trainer.export import any_frames, export_model, parsed, signatures, top_predictions
 from trainer.half_weights import HalfWeights
-from trainer.models import build_model
+from trainer.models import build_model, probabilities
 from trainer.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -78,6 +79,27 @@ def test_features_are_answered_as_their_records(name, level, make, signature, rn
     np.testing.assert_allclose(by_record["scores"], by_features["scores"], atol=1e-6)
 
 
+def test_what_is_expected_is_computed_in_batches(rng):
+    model = build_model(ModelConfig(**TINY_MODEL | {"name": "mean_pooling"}), 7, "frame")
+    sizes = []
+
+    class Watched:
+        input = model.input
+
+        def __call__(self, inputs, training):
+            sizes.append(len(inputs["rgb"]))
+            return model(inputs, training=training)
+
+    payloads = [records.encode(frame_video(rng, 2)) for _ in range(130)]
+    classes, scores = top_predictions(Watched(), "frame", 6, payloads, 3)
+    assert sizes == [64, 64, 2]
+    batch = parsed(tf.constant(payloads), "frame", 6)
+    inputs = {name: batch[name] for name in model.input}
+    expected = tf.math.top_k(probabilities(model(inputs, training=False)), 3)
+    np.testing.assert_array_equal(classes, expected.indices)
+    np.testing.assert_allclose(scores, expected.values, atol=1e-6)
+
+
 def test_exports_that_can_not_be(tmp_path):
     model = build_model(ModelConfig(name="logistic"), 7, "video")
     with pytest.raises(InputError, match=r"export\.top_k is 8, expected at most the 7 classes"):
@@ -112,8 +134,9 @@ def test_the_timeline_is_the_model_on_each_window(rng, tmp_path, step):
     answer = loaded.signatures["segments"](
         examples=tf.constant([records.encode(video) for video in videos])
     )
-    starts = answer["starts"].numpy().tolist()
-    assert starts == list(range(0, 300, step))
+    starts = list(range(0, 300, step))
+    assert answer["starts"].dtype == tf.int32
+    assert answer["starts"].numpy().tolist() == [starts] * 4
     assert answer["scores"].shape == (4, len(starts), 3)
     for row, video in enumerate(videos):
         windows = [start for start in starts if start < video.num_frames]
@@ -170,6 +193,18 @@ def test_float16_weights_answer_as_the_rounded_model(rng, tmp_path):
     timeline = loaded.signatures["segments"](examples=tf.constant(payloads))
     _, of_window = top_predictions(model, "frame", 5, payloads, 3)
     np.testing.assert_allclose(timeline["scores"][:, 0], of_window, atol=1e-6)
+
+
+def test_every_output_has_the_batch_first(tmp_path):
+    """Servers that batch requests, and split the outputs, refuse others."""
+    config = ModelConfig(**TINY_MODEL | {"name": "mean_pooling"})
+    model = any_frames(build_model(config, 7, "frame", 6), config, VOCABULARY)
+    export_model(model, "frame", 6, VOCABULARY, 3, tmp_path / "saved", 5)
+    described = signatures(tmp_path / "saved")
+    assert described["segments"]["outputs"]["starts"] == "int32 [B,60]"
+    assert described["segments"]["outputs"]["windows"] == "int32 [B]"
+    for one in described.values():
+        assert all(re.match(r"\w+ \[B[],]", value) for value in one["outputs"].values()), one
 
 
 def test_signatures_are_described(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.conftest import frame_video, mean_video
 from tests.exported_models import facts, vocabulary_of, write_export
@@ -55,6 +56,41 @@ def test_a_record_of_the_other_level_is_refused(exported, rng):
         InputError, match=rf"here: record 0 .*-level record, the model takes {level}"
     ):
         ExportedModel(folder).parse(record_of(make(rng)))
+
+
+@pytest.mark.parametrize(
+    ("sound", "strange"),
+    [
+        (b"\n\x06labels", b"\x1a\x06labels"),  # a map entry's key under another number
+        (b"\x1a\x04\n\x02", b"\x1a\x04*\x02"),  # the integers, too
+    ],
+)
+def test_what_parse_takes_has_a_timeline(exported, rng, sound, strange):
+    """Also where the graph's own parser refuses the bytes."""
+    folder, _, level = exported
+    loaded = ExportedModel(folder)
+    if level == "video":
+        with pytest.raises(InputError, match="has no signature segments: it is video-level"):
+            loaded.timeline(record_of(mean_video(rng)))
+        return
+    record = record_of(frame_video(rng, 7))
+    expected = loaded.timeline(record)
+    record.payload = record.payload.replace(sound, strange, 1)
+    with pytest.raises(tf.errors.OpError):
+        loaded.signatures["segments"](examples=tf.constant([record.payload]))
+    starts, answer = loaded.timeline(record)
+    assert starts.tolist() == expected[0].tolist() == [0, 3, 6]
+    np.testing.assert_array_equal(answer.classes, expected[1].classes)
+    np.testing.assert_array_equal(answer.scores, expected[1].scores)
+
+
+def test_an_error_without_words(exported, monkeypatch):
+    def load(_):
+        raise OSError
+
+    monkeypatch.setattr(tf.saved_model, "load", load)
+    with pytest.raises(InputError, match=r"does not load \(OSError\)"):
+        ExportedModel(exported[0])
 
 
 @pytest.mark.parametrize(

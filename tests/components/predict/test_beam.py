@@ -1,11 +1,15 @@
 """Beam's answers are those of the direct way: the same bytes, in the same order."""
 
+import gc
+import pickle
+
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.testing.util import assert_that
 
+from components.predict import beam_inference
 from components.predict.beam_inference import ExportedModelHandler
 from components.predict.scoring import Settings
 from components.predict.step import Request, run_predict
@@ -68,6 +72,36 @@ def test_workers_that_write_elsewhere_are_noticed(frame_folder, shards, tmp_path
         run_predict(
             Request(model=str(frame_folder), data=str(shards), engine="beam"), tmp_path / "o"
         )
+
+
+def test_a_model_in_a_bucket_is_copied_by_who_loads_it(bucket, frame_folder, frame_model, shards):
+    for path in sorted(frame_folder.rglob("*")):
+        if path.is_file():
+            name = f"best/{path.relative_to(frame_folder)}"
+            bucket.blob(name).upload_from_string(path.read_bytes())
+    # As a worker has it: handed over, and gone when the model is loaded.
+    model = pickle.loads(pickle.dumps(ExportedModelHandler("gs://data/best"))).load_model()
+    gc.collect()
+    assert model.folder != frame_folder
+    assert (model.folder / "export.json").is_file()
+    record = next(iter(records.read_records(shards / "a.tfrecord")))
+    found, expected = (one.answer([one.parse(record)]).rows() for one in (model, frame_model))
+    assert found == expected
+    with pytest.raises(InputError, match="model gs://data/none: nothing is there"):
+        ExportedModelHandler("gs://data/none").load_model()
+
+
+def test_where_the_handler_s_workers_look(tmp_path, monkeypatch):
+    """A mounted bucket is one also to machines that have it not mounted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(beam_inference, "BUCKETS", tmp_path / "gcs")
+    asked = {
+        "model": str(tmp_path / "model"),
+        tmp_path / "model": str(tmp_path / "model"),
+        "gs://data/best": "gs://data/best",
+        tmp_path / "gcs" / "data" / "best": "gs://data/best",
+    }
+    assert {one: ExportedModelHandler(one)._uri for one in asked} == asked
 
 
 def test_the_handler_in_a_pipeline_of_one_s_own(frame_folder, frame_model, shards):

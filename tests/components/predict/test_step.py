@@ -169,6 +169,15 @@ def make_model_without_digest(folder, tmp_path):
     return model
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_output_s_place_is_never_replaced(frame_folder, shards, tmp_path, overwrite):
+    out = tmp_path / "out"
+    out.write_text("years of work")
+    with pytest.raises(InputError, match=r"out: is a file, expected a folder or nothing there$"):
+        run_predict(request(frame_folder, shards, overwrite=overwrite), out)
+    assert out.read_text() == "years of work"
+
+
 def test_what_is_there_is_replaced_only_if_it_is_a_prediction(frame_folder, shards, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
