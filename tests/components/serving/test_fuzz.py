@@ -12,7 +12,7 @@ from components.serving.logs import LOGGER
 from tests.components.serving.conftest import running
 from tests.components.serving.http_client import ask, body_of
 from tests.components.serving.test_app import until_ready
-from tests.conftest import frame_video
+from tests.conftest import frame_video, mean_video
 from trainer import records
 
 REQUESTS = 10_000
@@ -58,22 +58,33 @@ def requests(payload, chance):
 
 
 @pytest.mark.slow
-def test_nothing_breaks_the_server_or_makes_it_grow(frame_model, rng, capsys, caplog):
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_nothing_breaks_the_server_or_makes_it_grow(
+    level, frame_model, video_model, rng, capsys, caplog
+):
     # pytest keeps every line that is logged.
     caplog.set_level(logging.CRITICAL, LOGGER.name)
     chance = random.Random(0)
-    payload = records.encode(frame_video(rng, 3))
+    model = {"frame": frame_model, "video": video_model}[level]
+    video = frame_video(rng, 3) if level == "frame" else mean_video(rng)
+    payload = records.encode(video)
     counts = {}
-    with running(lambda: frame_model, batch_milliseconds=0.0) as (port, service, _):
+    with running(lambda: model, batch_milliseconds=0.0) as (port, service, _):
         until_ready(port)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         before = 0
-        for number, body in zip(range(REQUESTS), requests(payload, chance), strict=False):
+        for number, made in zip(range(REQUESTS), requests(payload, chance), strict=False):
+            body = made
+            # Timelines go another way through the model.
+            asked = "timelines" if level == "frame" and number % 3 == 0 else "predictions"
+            if asked == "timelines":
+                body = body.replace(b"{", b'{"parameters": {"segments": true}, ', 1)
             connection.request("POST", "/predict", body)
             response = connection.getresponse()
             content = json.loads(response.read())
             assert ("predictions" if response.status == 200 else "error") in content
-            counts[response.status] = counts.get(response.status, 0) + 1
+            kind = f"{asked} {response.status}"
+            counts[kind] = counts.get(kind, 0) + 1
             if number == REQUESTS // 5:  # by then all that is kept once is there
                 before = resident()
         connection.close()
@@ -81,7 +92,7 @@ def test_nothing_breaks_the_server_or_makes_it_grow(frame_model, rng, capsys, ca
         assert ask(port, body=body_of(payload))[0] == 200
         assert service.metrics.registry.get_sample_value("nextvlad_body_bytes_in_flight") == 0
     with capsys.disabled():
-        print(f"\n{REQUESTS} damaged requests: {counts}, {growth / 1e6:+.1f} MB")
-    assert counts.keys() <= {200, 400}
+        print(f"\n{REQUESTS} damaged {level}-level requests: {counts}, {growth / 1e6:+.1f} MB")
+    assert {kind.split()[1] for kind in counts} == {"200", "400"}
     assert min(counts.values()) > REQUESTS // 100, "both outcomes have to be met"
     assert growth < MOST_GROWTH
