@@ -151,7 +151,7 @@ class ExportedModel:
 
     def answer(self, videos: Sequence[records.VideoRecord]) -> Answer:
         """The best classes of parsed records of its level, in one call."""
-        inputs = self._features(videos)
+        inputs = features_of(videos, self.level, self.max_frames)
         found = self._answer(**{name: tf.constant(value) for name, value in inputs.items()})
         return Answer(
             found["classes"].numpy(),
@@ -191,20 +191,29 @@ class ExportedModel:
             found["scores"].numpy()[0, :windows],
         )
 
-    def _features(self, videos: Sequence[records.VideoRecord]) -> dict[str, NDArray[Any]]:
-        if self.level == records.VIDEO:
-            return {
-                records.MEAN_RGB_KEY: np.stack([video.rgb for video in videos]),
-                records.MEAN_AUDIO_KEY: np.stack([video.audio for video in videos]),
-            }
-        shape = (len(videos), self.max_frames)
-        rgb = np.zeros((*shape, records.RGB_SIZE), np.uint8)
-        audio = np.zeros((*shape, records.AUDIO_SIZE), np.uint8)
-        counts = np.array([min(video.num_frames, self.max_frames) for video in videos], np.int32)
-        for row, (video, count) in enumerate(zip(videos, counts, strict=True)):
-            rgb[row, :count] = video.rgb[:count]
-            audio[row, :count] = video.audio[:count]
-        return {"rgb": rgb, "audio": audio, "num_frames": counts}
+
+def features_of(
+    videos: Sequence[records.VideoRecord], level: records.Level, max_frames: int
+) -> dict[str, NDArray[Any]]:
+    """What the signature of the features takes for N parsed records of a level.
+
+    Returns:
+        `rgb` uint8 [N,T,1024], `audio` uint8 [N,T,128], T = `max_frames`, and `num_frames` int32
+        [N]; of video-level ones `mean_rgb` float32 [N,1024] and `mean_audio` float32 [N,128].
+    """
+    if level == records.VIDEO:
+        return {
+            records.MEAN_RGB_KEY: np.stack([video.rgb for video in videos]),
+            records.MEAN_AUDIO_KEY: np.stack([video.audio for video in videos]),
+        }
+    shape = (len(videos), max_frames)
+    rgb = np.zeros((*shape, records.RGB_SIZE), np.uint8)
+    audio = np.zeros((*shape, records.AUDIO_SIZE), np.uint8)
+    counts = np.array([min(video.num_frames, max_frames) for video in videos], np.int32)
+    for row, (video, count) in enumerate(zip(videos, counts, strict=True)):
+        rgb[row, :count] = video.rgb[:count]
+        audio[row, :count] = video.audio[:count]
+    return {"rgb": rgb, "audio": audio, "num_frames": counts}
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -18,10 +19,12 @@ from components.export.card_facts import CardFacts, read_evaluation
 from components.export.half import largest_change, rounded
 from components.export.model_card import model_card
 from components.export.onnx_file import export_onnx
+from components.export.reload_check import FEATURE
 from trainer import records
 from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
 from trainer.export import any_frames, export_model, signatures, top_predictions
+from trainer.exported_model import FEATURES, features_of
 from trainer.files import atomic_directory, atomic_file, read_json, write_json
 from trainer.inference_model import inference_model
 from trainer.manifest import Manifest, read_manifest
@@ -35,6 +38,8 @@ TOLERANCE = 1e-5
 """Largest difference of a score between the trained model and its export."""
 RECORDS_COMPARED = 1024
 """Or all, if there are fewer."""
+FEATURES_COMPARED, TIMELINES_COMPARED = 64, 8
+"""As many of these are also given as their features, and have their timelines compared."""
 Answers = tuple[np.ndarray, np.ndarray]
 """Classes and scores, each [N,k]."""
 CARD = "model_card.html"
@@ -65,7 +70,7 @@ def run_export(
     Raises:
         InputError: a model or evaluation that does not fit the data, weights that float16 can not
             hold, or ONNX is asked for and not installed.
-        RuntimeError: the export's scores differ from the model's.
+        RuntimeError: the scores of one of the export's signatures differ from the model's.
     """
     settings = config.export
     if settings.onnx:
@@ -113,7 +118,12 @@ def run_export(
         export_model(
             served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step, half,
         )  # fmt: skip
-        checked = _reload(saved_model, payloads, *expected)
+        windows = None
+        if segment_step is not None:
+            network = served if half else whole
+            windows = _of_windows(network, payloads[:TIMELINES_COMPARED], segment_step, top_k)
+        cases = _cases(payloads, expected, manifest.level, max_frames, windows)
+        checked = _reload(saved_model, cases)
         _check_difference(checked["largest_difference"], "the export")
         if settings.onnx:
             measured["onnx"] = export_onnx(
@@ -187,22 +197,63 @@ def _say(result: dict[str, Any]) -> None:
         )
 
 
-def _reload(
-    saved_model: Path, payloads: list[bytes], classes: np.ndarray, scores: np.ndarray
+def _of_windows(network: keras.Model, payloads: list[bytes], step: int, top_k: int) -> Answers:
+    """What the timelines of some frame-level records should say: of all their windows, in order."""
+    windows = []
+    for payload in payloads:
+        video = records.parse(records.Record("validate", 0, 0, payload))
+        count = min(video.num_frames, records.MAX_FRAMES)
+        for start in range(0, count, step):
+            part = slice(start, min(start + records.SEGMENT_FRAMES, count))
+            window = dataclasses.replace(video, rgb=video.rgb[part], audio=video.audio[part])
+            windows.append(records.encode(window))
+    return top_predictions(network, records.FRAME, records.SEGMENT_FRAMES, windows, top_k)
+
+
+def _cases(
+    payloads: list[bytes],
+    expected: Answers,
+    level: records.Level,
+    max_frames: int,
+    windows: Answers | None,
 ) -> dict[str, Any]:
-    """Score the records in a fresh, isolated interpreter (`-I`: no project on its path)."""
+    """The arrays of `reload_check`'s CASES.
+
+    Args:
+        payloads: N serialised records.
+        expected: of these.
+        level: of the records.
+        max_frames: frames used of a video.
+        windows: expected of the windows of the first `TIMELINES_COMPARED`; None: no timelines.
+    """
+    # Read by this project's parser, not by the graph's.
+    videos = [
+        records.parse(records.Record("validate", index, 0, payload))
+        for index, payload in enumerate(payloads[:FEATURES_COMPARED])
+    ]
+    features = features_of(videos, level, max_frames)
+    cases = {
+        "bytes": np.frombuffer(b"".join(payloads), np.uint8),
+        "ends": np.cumsum([len(payload) for payload in payloads]),
+        "classes": expected[0],
+        "scores": expected[1],
+        "features": FEATURES[level],
+        **{f"{FEATURE}{name}": value for name, value in features.items()},
+    }
+    if windows is not None:
+        cases["segments/records"] = min(TIMELINES_COMPARED, len(payloads))
+        cases["segments/classes"], cases["segments/scores"] = windows
+    return cases
+
+
+def _reload(saved_model: Path, cases: dict[str, Any]) -> dict[str, Any]:
+    """Score the cases in a fresh, isolated interpreter (`-I`: no project on its path)."""
     with tempfile.TemporaryDirectory() as folder:
-        cases = Path(folder) / "cases.npz"
-        np.savez(
-            cases,
-            bytes=np.frombuffer(b"".join(payloads), np.uint8),
-            ends=np.cumsum([len(payload) for payload in payloads]),
-            classes=classes,
-            scores=scores,
-        )
+        file = Path(folder) / "cases.npz"
+        np.savez(file, **cases)
         script = Path(__file__).with_name("reload_check.py")
         done = subprocess.run(
-            [sys.executable, "-I", str(script), str(saved_model), str(cases)],
+            [sys.executable, "-I", str(script), str(saved_model), str(file)],
             capture_output=True,
             text=True,
             cwd=folder,
