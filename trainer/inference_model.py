@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-from trainer.layers import NeXtVLAD
-from trainer.layers.folded_nextvlad import FoldedNeXtVLAD
+from trainer.layers import FoldedNeXtVLAD, NeXtVLAD
 from trainer.record_format import MAX_FRAMES
 
 

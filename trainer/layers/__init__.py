@@ -5,6 +5,7 @@ from trainer.layers.context_gating import ContextGating
 from trainer.layers.dbof import DBoF
 from trainer.layers.distilled_mixture import DistilledMixture
 from trainer.layers.feature_normalization import FeatureNormalization
+from trainer.layers.folded_nextvlad import FoldedNeXtVLAD
 from trainer.layers.frame_mask import FrameMask
 from trainer.layers.masked_mean import MaskedMean
 from trainer.layers.mixture_of_experts import MixtureOfExperts
@@ -18,6 +19,7 @@ __all__ = [
     "DBoF",
     "DistilledMixture",
     "FeatureNormalization",
+    "FoldedNeXtVLAD",
     "FrameMask",
     "MaskedMean",
     "MixtureOfExperts",

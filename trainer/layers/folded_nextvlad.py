@@ -78,7 +78,11 @@ class FoldedNeXtVLAD(keras.layers.Layer):
             "output_scale": (self.group_features * self.cluster_size,),
             "output_shift": (self.group_features * self.cluster_size,),
         }.items():
-            setattr(self, name, self.add_weight(shape, "zeros", name=name, trainable=False))
+            # As in training, only the products are in half precision.
+            weight = self.add_weight(
+                shape, "zeros", name=name, trainable=False, autocast=name.endswith("kernel")
+            )
+            setattr(self, name, weight)
 
     def fold(self, trained: NeXtVLAD) -> None:
         """Take the weights and moving statistics of a trained layer of the same sizes."""
@@ -110,12 +114,12 @@ class FoldedNeXtVLAD(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any = None) -> Any:
         check_mask(inputs, mask)
         rows = ops.reshape(inputs, (-1, inputs.shape[2]))
-        attention = ops.matmul(rows, self.attention_kernel) + self.attention_bias
-        attention = ops.sigmoid(at_least_float32(attention))
+        attention = at_least_float32(ops.matmul(rows, self.attention_kernel))
+        attention = ops.sigmoid(attention + self.attention_bias)
         if mask is not None:
             attention = attention * ops.reshape(ops.cast(mask, attention.dtype), (-1, 1))
-        logits = ops.matmul(rows, self.logit_kernel) + self.logit_bias
-        logits = ops.reshape(at_least_float32(logits), (-1, self.cluster_size))
+        logits = at_least_float32(ops.matmul(rows, self.logit_kernel)) + self.logit_bias
+        logits = ops.reshape(logits, (-1, self.cluster_size))
         assignment = ops.softmax(logits) * ops.reshape(attention, (-1, 1))
         frames = inputs.shape[1] or ops.shape(inputs)[1]
         if self.takes(inputs.shape) == "folded":
@@ -152,7 +156,8 @@ class FoldedNeXtVLAD(keras.layers.Layer):
 
     def _folded(self, rows: Any, assignment: Any) -> Any:
         """Σ_t Σ_g α a (x̃ − c) [B,K,F] of α a [B,T·G,K], through x̃."""
-        expanded = ops.matmul(rows, self.expansion_kernel) + self.expansion_bias
+        expanded = ops.matmul(rows, self.expansion_kernel)
+        expanded = expanded + ops.cast(self.expansion_bias, expanded.dtype)
         descriptors = ops.reshape(expanded, (-1, assignment.shape[1] or ops.shape(assignment)[1],
                                              self.group_features))  # fmt: skip
         by_cluster = ops.transpose(ops.cast(assignment, expanded.dtype), (0, 2, 1))

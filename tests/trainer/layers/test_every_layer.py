@@ -52,7 +52,7 @@ class Case:
         for weight in layer.weights:
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(values.uniform(0.5, 1.5, weight.shape))
-            elif weight.trainable or weight.name == "moving_mean":
+            elif weight.trainable or weight.name == "moving_mean" or not layer.trainable:
                 weight.assign(values.standard_normal(weight.shape) * 0.5)
         return layer
 
@@ -158,6 +158,15 @@ CASES = {
         for form, rows in (
             ("auto", "valid"), ("direct", "all"), ("folded", "all"), ("fast", "valid"),
         )
+    },
+    **{
+        f"folded_nextvlad_{form}": Case(
+            layers.FoldedNeXtVLAD, **FRAMES,
+            arguments={
+                "cluster_size": 4, "groups": 2, "expansion": 3, "form": form, "most_frames": 50,
+            },
+        )
+        for form in ("folded", "fast")
     },
     # One number for all scores: the softmax cancels it.
     "vertical_attention": Case(
@@ -309,7 +318,9 @@ def loss_of(case, layer, inputs, keywords):
     return sum(losses)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.make().weights])
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if case.make().trainable_weights]
+)
 def test_a_training_step_moves_every_weight_and_lowers_the_loss(name):
     case = CASES[name]
     layer = case.make("float64")
