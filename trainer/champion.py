@@ -26,16 +26,14 @@ from trainer.evaluation import (
     trained_config,
     vocabulary_compared,
 )
-from trainer.exported_model import SIGNATURE
+from trainer.exported_model import ABOUT, SAVED_MODEL, SIGNATURE
 from trainer.files import read_json
 from trainer.manifest import Manifest, Shard
-from trainer.metrics import TOP_K
+from trainer.metrics import TOP_K, dense_scores
 from trainer.models import load_model
 from trainer.progress import Progress
 from trainer.training import MODEL
 
-EXPORT = "export.json"
-"""What the export step says of a model, beside its `saved_model`."""
 _SAVED_MODEL = "saved_model.pb"
 
 
@@ -60,7 +58,7 @@ class Champion:
         if (self._folder / MODEL).is_file():
             self._load_trained()
             return
-        for candidate in (self._folder / "saved_model", self._folder):
+        for candidate in (self._folder / SAVED_MODEL, self._folder):
             if (candidate / _SAVED_MODEL).is_file():
                 self._load_exported(candidate)
                 return
@@ -105,7 +103,7 @@ class Champion:
 
     def _load_exported(self, saved_model: Path) -> None:
         manifest = self._manifest
-        about = saved_model.parent / EXPORT
+        about = saved_model.parent / ABOUT
         if about.is_file():
             _check_export(about, manifest)
         with self._explained("does not load as a champion"):
@@ -126,9 +124,7 @@ class Champion:
                 answer = self._signature(examples=tf.constant([record.payload for record in batch]))
                 found = {key: answer[key].numpy() for key in ("classes", "scores", "names")}
             self._check(found)
-            # Of probabilities none is below those that are not told.
-            scores = np.zeros((len(batch), manifest.num_classes), np.float32)
-            np.put_along_axis(scores, found["classes"], found["scores"], axis=1)
+            scores = dense_scores(found["classes"], found["scores"], manifest.num_classes)
             labels = np.zeros(scores.shape, bool)
             for row, video in enumerate(videos):
                 labels[row, video.labels] = True

@@ -59,6 +59,10 @@ class Answer:
         """Those of videos `start` to before `end`."""
         return Answer(*(values[start:end] for values in self._arrays()))
 
+    def sound(self) -> NDArray[np.bool_]:
+        """[N]: whether all scores of a video are numbers."""
+        return np.asarray(np.isfinite(self.scores).all(axis=1))
+
     def cut(self, k: int) -> Answer:
         """The first `k` of each row."""
         return Answer(*(values[:, :k] for values in self._arrays()))
@@ -169,19 +173,19 @@ class ExportedModel:
         )
         self.answer([records.VideoRecord("", np.zeros(0, np.int64), rgb, audio)])
 
-    def timeline(self, record: records.Record) -> tuple[NDArray[np.int32], Answer]:
+    def timeline(self, video: records.VideoRecord) -> tuple[NDArray[np.int32], Answer]:
         """First seconds [W] of a video's windows, and the best classes of each, [W,k].
 
         Args:
-            record: that `parse` takes.
+            video: of its level, parsed.
 
         Raises:
-            InputError: the model has no signature for it, or the record is none of its level.
+            InputError: the model has no signature for it.
         """
         if not self.has_segments:
             raise InputError(f"{self.folder}: has no signature {SEGMENTS}: it is video-level")
         # Encoded anew: the graph's parser is stricter in what it reads than `parse` is.
-        payload = records.encode(self.parse(record))
+        payload = records.encode(video)
         found = self.signatures[SEGMENTS](examples=tf.constant([payload]))
         windows = int(found["windows"][0])
         return found["starts"].numpy()[0, :windows], Answer(

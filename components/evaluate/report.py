@@ -73,28 +73,45 @@ def _of_segments(result: dict[str, Any]) -> bool:
     return "slices" not in result
 
 
-def _metrics(result: dict[str, Any]) -> Markup:
-    metrics, names = result["metrics"], result["names"]
-    shown, headline, model = columns_of(result), result["headline"], result["metrics"]["model"]
+Rows = list[tuple[str, ...]]
+
+
+def metric_table(result: dict[str, Any]) -> tuple[tuple[str, ...], Rows]:
+    """Columns and rows: the metrics of each scorer, and the interval of the first of them."""
+    shown = columns_of(result)
     rows = [
         (
-            title(name, names),
+            title(name, result["names"]),
             *(f"{one[key]:.4f}" for key in shown),
             interval(result["intervals"][name]),
         )
-        for name, one in metrics.items()
+        for name, one in result["metrics"].items()
     ]
-    percent = f"{100 * result['confidence']:g}%"
-    columns = ("", *shown.values(), f"{percent} interval of the first")
-    differences = [
+    return ("", *shown.values(), f"{_percent(result)} of the first"), rows
+
+
+def difference_table(result: dict[str, Any]) -> tuple[tuple[str, ...], Rows] | None:
+    """Columns and rows: the model's differences to others on the same videos; None: no others."""
+    rows: Rows = [
         (
-            f"model − {title(name, names)}",
+            f"model − {title(name, result['names'])}",
             f"{one['value']:+.4f}",
             interval(one, "+"),
             "beyond chance" if one["low"] > 0 or one["high"] < 0 else "may be chance",
         )
         for name, one in result["differences"].items()
     ]
+    columns: tuple[str, ...] = ("", result["headline"], _percent(result), "")
+    return (columns, rows) if rows else None
+
+
+def _percent(result: dict[str, Any]) -> str:
+    return f"{100 * result['confidence']:g}% interval"
+
+
+def _metrics(result: dict[str, Any]) -> Markup:
+    headline, model = result["headline"], result["metrics"]["model"]
+    differences = difference_table(result)
     parts = [
         tiles(
             [
@@ -107,13 +124,10 @@ def _metrics(result: dict[str, Any]) -> Markup:
                 (f"{result['reliability']['model']['error']:.3f}", "calibration error"),
             ]
         ),
-        table(columns, rows),
+        table(*metric_table(result)),
     ]
     if differences:
-        parts += [
-            heading("Differences on the same videos"),
-            table(("", headline, f"{percent} interval", ""), differences),
-        ]
+        parts += [heading("Differences on the same videos"), table(*differences)]
     parts.append(figures([precision_recall_figure(result)]))
     return section(
         "Evaluation",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
-from components.export.reload_check import largest_difference
+from components.export.reload_check import largest_change
 from trainer.evaluation import Scored, predictor, score_shards
 from trainer.half_weights import HalfWeights
 from trainer.manifest import Manifest, Shard
@@ -55,20 +54,6 @@ def rounded(
         "gap_loss": gaps[0] - gaps[1],
         "largest_change": largest_change(before.top(), after.top()),
     }
-
-
-def largest_change(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> float:
-    """Largest difference of a score between two answers, each classes and scores [N,k]."""
-    rows = zip(*(array.tolist() for array in (*one, *other)), strict=True)
-    return max(
-        largest_difference(
-            dict(zip(classes, scores, strict=True)),
-            dict(zip(other_classes, other_scores, strict=True)),
-        )
-        for classes, scores, other_classes, other_scores in rows
-    )
 
 
 def _first_shards(shards: tuple[Shard, ...]) -> list[Shard]:

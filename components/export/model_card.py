@@ -12,7 +12,8 @@ from typing import Any
 
 from components.evaluate.report import (
     columns_of,
-    interval,
+    difference_table,
+    metric_table,
     precision_recall_figure,
     reliability_figure,
     title,
@@ -126,31 +127,10 @@ def _data(manifest: Manifest, trained: dict[str, Any], evaluation: dict[str, Any
 
 
 def _analyses(evaluation: dict[str, Any]) -> Section:
-    names, columns = evaluation["names"], columns_of(evaluation)
-    percent = f"{100 * evaluation['confidence']:g}% interval"
-    rows = [
-        (
-            title(name, names),
-            *(f"{one[key]:.4f}" for key in columns),
-            interval(evaluation["intervals"][name]),
-        )
-        for name, one in evaluation["metrics"].items()
-    ]
-    parts: list[Part] = [Table(("", *columns.values(), f"{percent} of the first"), rows)]
-    if evaluation["differences"]:
-        differences = [
-            (
-                f"model − {title(name, names)}",
-                f"{one['value']:+.4f}",
-                interval(one, "+"),
-                "beyond chance" if one["low"] > 0 or one["high"] < 0 else "may be chance",
-            )
-            for name, one in evaluation["differences"].items()
-        ]
-        parts += [
-            Heading("Differences on the same videos"),
-            Table(("", evaluation["headline"], percent, ""), differences),
-        ]
+    names = evaluation["names"]
+    parts: list[Part] = [Table(*metric_table(evaluation))]
+    if differences := difference_table(evaluation):
+        parts += [Heading("Differences on the same videos"), Table(*differences)]
     parts += [
         Heading("Calibration"),
         Table(

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.export.half import largest_change
+from components.export.reload_check import largest_change
 from trainer import records
 from trainer.export import parsed
-from trainer.exported_model import FEATURES
+from trainer.exported_model import FEATURES, SAVED_MODEL
 from trainer.onnx_model import OPSET, OnnxModel, write_onnx
 from trainer.vocabulary import Vocabulary
 
@@ -53,7 +53,7 @@ def export_onnx(
     """
     path = folder / FILE
     write_onnx(model, max_frames, vocabulary, top_k, path, half)
-    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    loaded = tf.saved_model.load(str(folder / SAVED_MODEL))
     serve = loaded.signatures[FEATURES[level]]
     runtime = OnnxModel(path)
     largest = 0.0

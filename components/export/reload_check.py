@@ -53,6 +53,13 @@ def rows_of(classes: np.ndarray, scores: np.ndarray) -> list[Row]:
     return list(zip(classes.tolist(), scores.tolist(), strict=True))
 
 
+def largest_change(
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
+) -> float:
+    """Largest difference of a score between two answers, each classes and scores [N,k]."""
+    return of_rows(rows_of(*one), rows_of(*other))
+
+
 def windows_of(answer: dict[str, tf.Tensor]) -> list[Row]:
     """The rows of a timeline [B,W,k], without the windows beyond each video."""
     counts = answer["windows"].numpy()

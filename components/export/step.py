@@ -16,15 +16,15 @@ import keras
 import numpy as np
 
 from components.export.card_facts import CardFacts, read_evaluation
-from components.export.half import largest_change, rounded
+from components.export.half import rounded
 from components.export.model_card import model_card
 from components.export.onnx_file import export_onnx
-from components.export.reload_check import FEATURE
+from components.export.reload_check import FEATURE, largest_change
 from trainer import records
 from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
 from trainer.export import any_frames, export_model, signatures, top_predictions
-from trainer.exported_model import FEATURES, features_of
+from trainer.exported_model import ABOUT, FEATURES, SAVED_MODEL, features_of
 from trainer.files import atomic_directory, atomic_file, read_json, write_json
 from trainer.inference_model import inference_model
 from trainer.manifest import Manifest, read_manifest
@@ -114,7 +114,7 @@ def run_export(
             f"{before_rounding:.1g} of the trained model"
         )
     with atomic_directory(serving_model) as partial:
-        saved_model = partial / "saved_model"
+        saved_model = partial / SAVED_MODEL
         export_model(
             served, manifest.level, max_frames, vocabulary, top_k, saved_model, segment_step, half,
         )  # fmt: skip
@@ -148,7 +148,7 @@ def run_export(
         }
         facts = CardFacts(manifest, trained, training, evaluated, by_class, result, config, served)
         _write_card(model_card(facts), partial, card)
-        write_json(partial / "export.json", result)
+        write_json(partial / ABOUT, result)
     _say(result)
     return result
 

@@ -17,7 +17,7 @@ import numpy as np
 from components.predict.scoring import Classes, Outcome, Predicted
 from components.predict.windows import Refused
 from trainer.errors import InputError
-from trainer.metrics import TOP_K, MetricsAccumulator
+from trainer.metrics import TOP_K, MetricsAccumulator, dense_scores
 from trainer.prediction import BestSegments, PredictionWriter
 
 PREDICTIONS, READABLE = "predictions.csv", "predictions.jsonl"
@@ -154,13 +154,13 @@ class PredictionFiles:
             self._metrics = None
         if self._metrics is None or not answers:
             return
-        # Of probabilities none is below those that are not told.
-        scores = np.zeros((len(answers), self._num_classes), np.float32)
+        classes, told = (
+            np.array([[found[key] for found in one.classes] for one in answers])
+            for key in ("class", "score")
+        )
+        scores = dense_scores(classes, told, self._num_classes)
         labels = np.zeros(scores.shape, bool)
         for row, one in enumerate(answers):
-            scores[row, [found["class"] for found in one.classes]] = [
-                found["score"] for found in one.classes
-            ]
             labels[row, one.labels] = True
         self._metrics.add(scores, labels)
 

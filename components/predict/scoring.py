@@ -6,8 +6,6 @@ import dataclasses
 import json
 from typing import Any
 
-import numpy as np
-
 from components.predict.windows import Refused, Window
 from trainer import records
 from trainer.errors import InputError
@@ -96,8 +94,8 @@ def score_window(model: ExportedModel, parsed: Parsed, settings: Settings) -> li
     for start in range(0, len(order), settings.batch_size):
         batch = [videos[place] for place in order[start : start + settings.batch_size]]
         answer = model.answer([video for _, video in batch])
-        sound = np.asarray(np.isfinite(answer.scores).all(axis=1))
-        for (record, video), classes, is_sound in zip(batch, answer.rows(), sound, strict=True):
+        rows = zip(batch, answer.rows(), answer.sound(), strict=True)
+        for (record, video), classes, is_sound in rows:
             outcomes.append(
                 _predicted(model, record, video, classes, settings)
                 if is_sound
@@ -111,8 +109,8 @@ def _predicted(
 ) -> Outcome:
     timeline = None
     if settings.segments:
-        starts, answer = model.timeline(record)
-        if not np.isfinite(answer.scores).all():
+        starts, answer = model.timeline(video)
+        if not answer.sound().all():
             return _not_numbers(record)
         timeline = list(zip(starts.tolist(), answer.cut(settings.top_k).rows(), strict=True))
     labels = video.labels.tolist()

@@ -60,6 +60,7 @@ class Service:
         self._load, self._settings, self._failed, self._ready = load, settings, failed, ready
         self.metrics = ServingMetrics()
         self._model: ExportedModel | None = None
+        self._described: dict[str, Any] = {}
         self._batcher: DynamicBatcher | None = None
         self._bytes = 0
         self._decoder = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -115,6 +116,7 @@ class Service:
         """The model, after a first call: what TensorFlow prepares then, no client waits for."""
         model = self._load()
         model.warm_up()
+        self._described = _metadata(model, self._settings.name)
         return model
 
     def _answered(self, route: str, handler: Handler) -> Handler:
@@ -136,7 +138,7 @@ class Service:
             except asyncio.CancelledError:
                 message = "the server stops"
                 response = _error(503, message)
-            except Exception:
+            except Exception:  # a bug of ours: logged whole, and the others are served on
                 message = "internal error"
                 LOGGER.exception("request failed", extra={"fields": {"request": number}})
                 response = _error(500, "internal error, the server's log has it")
@@ -168,11 +170,10 @@ class Service:
             body.clear()  # what it says is in the records; it counts until they are answered
             request.state.videos = len(asked.videos)
             if asked.segments:
-                records = asked.records
                 answers = await _unless_gone(
                     request,
                     batcher.run(
-                        lambda: [model.timeline(one) for one in records],
+                        lambda: [model.timeline(one) for one in asked.videos],
                         sum(model.windows(one.num_frames) for one in asked.videos),
                     ),
                 )
@@ -243,22 +244,7 @@ class Service:
     async def _metadata(self, _: HttpRequest) -> Response:
         if self._model is None:
             raise RequestError(503, "the model is being loaded")
-        saved = SavedModel.FromString(
-            (self._model.folder / SAVED_MODEL / "saved_model.pb").read_bytes()
-        )
-        signatures = {
-            name: MessageToDict(signature, preserving_proto_field_name=True)
-            for name, signature in saved.meta_graphs[0].signature_def.items()
-            if name in self._model.signatures
-        }
-        spec = {"name": self._settings.name, "version": _VERSION, "signature_name": ""}
-        return JSONResponse(
-            {
-                "model_spec": spec,
-                "metadata": {"signature_def": {"signature_def": signatures}},
-                "export": self._model.about,
-            }
-        )
+        return JSONResponse(self._described)
 
     async def _not_served(self, request: HttpRequest, error: Any) -> Response:
         """Answers to paths and methods that are none."""
@@ -268,6 +254,21 @@ class Service:
 
     async def _metrics(self, _: HttpRequest) -> Response:
         return Response(self.metrics.text(), media_type=_PROMETHEUS)
+
+
+def _metadata(model: ExportedModel, name: str) -> dict[str, Any]:
+    """What TensorFlow Serving says of a model, and what the export step does."""
+    saved = SavedModel.FromString((model.folder / SAVED_MODEL / "saved_model.pb").read_bytes())
+    signatures = {
+        signature: MessageToDict(defined, preserving_proto_field_name=True)
+        for signature, defined in saved.meta_graphs[0].signature_def.items()
+        if signature in model.signatures
+    }
+    return {
+        "model_spec": {"name": name, "version": _VERSION, "signature_name": ""},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+        "export": model.about,
+    }
 
 
 async def _unless_gone(request: HttpRequest, awaited: Awaitable[Any]) -> Any:

@@ -55,7 +55,7 @@ class DynamicBatcher:
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._queued = 0
-        self._elsewhere = 0
+        self._others = 0
         self._arrived = asyncio.Event()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
@@ -99,23 +99,22 @@ class DynamicBatcher:
                 413, f"{count:,} windows in a request, expected at most {self._max_queue:,}"
             )
         self._check_room(count)
-        self._elsewhere += count
-        self._count(0)
+        self._count(others=count)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         finally:
-            self._elsewhere -= count
-            self._count(0)
+            self._count(others=-count)
 
     def _check_room(self, count: int) -> None:
-        if self._queued + self._elsewhere + count > self._max_queue:
-            raise RequestError(
-                503, f"{self._queued + self._elsewhere} videos wait already, try again later"
-            )
+        waiting = self._queued + self._others
+        if waiting + count > self._max_queue:
+            raise RequestError(503, f"{waiting} videos wait already, try again later")
 
-    def _count(self, more: int) -> None:
-        self._queued += more
-        self._metrics.waiting.set(self._queued + self._elsewhere)
+    def _count(self, videos: int = 0, others: int = 0) -> None:
+        """Add to what waits: videos for the next batches, and the work of other calls."""
+        self._queued += videos
+        self._others += others
+        self._metrics.waiting.set(self._queued + self._others)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

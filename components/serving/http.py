@@ -18,6 +18,8 @@ LINGER_SECONDS = 5.0
 that reads once it has sent everything gets its answer, where a closed connection would reset."""
 UNREAD_SECONDS = 30.0
 """Within which a client has to take an answer."""
+_HEADERS, _BODY, _READ = "headers", "rest of the body", "answer to be read"
+"""What a connection is given time for."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -32,7 +34,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._end_after("headers", self.header_seconds)
+        self._end_after(_HEADERS, self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for name in list(self._timers):
@@ -47,16 +49,20 @@ class GuardedProtocol(HttpToolsProtocol):
         answered = self.cycle is None or self.cycle.response_complete
         if self._silent > MOST_SILENT_BYTES:
             self.send_400_response("The headers are too large.")
-        elif answered and not self._timers and self.timeout_keep_alive_task is None:
+        elif (
+            answered
+            and self.timeout_keep_alive_task is None
+            and not self._timers.keys() & {_HEADERS, _BODY}
+        ):
             # A stray byte ended uvicorn's own timer.
-            self._end_after("headers", self.header_seconds)
+            self._end_after(_HEADERS, self.header_seconds)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._end_after("headers", self.header_seconds)
+        self._end_after(_HEADERS, self.header_seconds)
 
     def on_headers_complete(self) -> None:
-        self._came("headers")
+        self._came(_HEADERS)
         self._silent = self._discarded = 0
         super().on_headers_complete()
 
@@ -70,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._silent = 0
-        self._came("rest of the body")
+        self._came(_BODY)
         # Also where the answer did not wait for it, which uvicorn then does not note.
         self.cycle.more_body = False
         super().on_message_complete()
@@ -79,10 +85,10 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
-            self._end_after("answer to be read", UNREAD_SECONDS)
+            self._end_after(_READ, UNREAD_SECONDS)
         # Of requests that came at once, it can be the next one's already.
         if cycle.response_complete and cycle.more_body and not self.transport.is_closing():
-            self._end_after("rest of the body", LINGER_SECONDS)
+            self._end_after(_BODY, LINGER_SECONDS)
 
     def _end_after(self, what: str, seconds: float) -> None:
         """Abort the connection unless something comes in time."""
@@ -95,7 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_slow(self, what: str) -> None:
         self._timers.pop(what, None)
-        if what != "answer to be read" or self.transport.get_write_buffer_size():
+        if what != _READ or self.transport.get_write_buffer_size():
             self.transport.abort()
 
 

@@ -35,14 +35,12 @@ class Request:
     """A request whose records can be scored.
 
     Attributes:
-        records: as they came.
-        videos: the same, parsed.
+        videos: parsed.
         top_k: classes that the answer has.
         segments: whether a timeline is asked for.
         by_column: whether TensorFlow Serving's column form is answered in its own form.
     """
 
-    records: list[Record]
     videos: list[VideoRecord]
     top_k: int
     segments: bool
@@ -74,12 +72,11 @@ def parse_request(
             413, f"{len(encoded)} instances, expected at most {settings.max_instances} a request"
         )
     top_k, segments = _parameters(content, model)
-    records, videos = [], []
-    for index, instance in enumerate(encoded):
-        record = Record(f"instances[{index}]", 0, 0, _payload(instance, index))
-        records.append(record)
-        videos.append(_video(record, model))
-    return Request(records, videos, top_k, segments, by_column)
+    videos = [
+        _video(Record(f"instances[{index}]", 0, 0, _payload(instance, index)), model)
+        for index, instance in enumerate(encoded)
+    ]
+    return Request(videos, top_k, segments, by_column)
 
 
 def predictions(request: Request, answer: Answer) -> dict[str, Any]:
@@ -89,7 +86,7 @@ def predictions(request: Request, answer: Answer) -> dict[str, Any]:
         RequestError: 400, scores that are no numbers.
     """
     answer = answer.cut(request.top_k)
-    _check_finite(answer.scores)
+    _check_sound(answer.sound())
     columns = {
         "classes": answer.classes.tolist(),
         "names": answer.names.tolist(),
@@ -110,7 +107,7 @@ def timelines(request: Request, answers: list[tuple[Any, Answer]]) -> dict[str, 
         RequestError: 400, scores that are no numbers.
     """
     rows = []
-    _check_finite(np.array([answer.scores.sum() for _, answer in answers]))
+    _check_sound(np.array([answer.sound().all() for _, answer in answers]))
     for video, (starts, answer) in zip(request.videos, answers, strict=True):
         windows = [
             {"start": start, "classes": row}
@@ -120,11 +117,10 @@ def timelines(request: Request, answers: list[tuple[Any, Answer]]) -> dict[str, 
     return {"outputs" if request.by_column else "predictions": rows}
 
 
-def _check_finite(scores: NDArray[np.float32]) -> None:
+def _check_sound(sound: NDArray[np.bool_]) -> None:
     """Refuse what no client could read: JSON has no NaN."""
-    rows = np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)
-    if not rows.all():
-        index = int(np.argmin(rows))
+    if not sound.all():
+        index = int(np.argmin(sound))
         raise RequestError(400, f"instances[{index}]: its features give scores that are no numbers")
 
 

@@ -71,14 +71,14 @@ def test_what_parse_takes_has_a_timeline(exported, rng, sound, strange):
     loaded = ExportedModel(folder)
     if level == "video":
         with pytest.raises(InputError, match="has no signature segments: it is video-level"):
-            loaded.timeline(record_of(mean_video(rng)))
+            loaded.timeline(loaded.parse(record_of(mean_video(rng))))
         return
     record = record_of(frame_video(rng, 7))
-    expected = loaded.timeline(record)
+    expected = loaded.timeline(loaded.parse(record))
     record.payload = record.payload.replace(sound, strange, 1)
     with pytest.raises(tf.errors.OpError):
         loaded.signatures["segments"](examples=tf.constant([record.payload]))
-    starts, answer = loaded.timeline(record)
+    starts, answer = loaded.timeline(loaded.parse(record))
     assert starts.tolist() == expected[0].tolist() == [0, 3, 6]
     np.testing.assert_array_equal(answer.classes, expected[1].classes)
     np.testing.assert_array_equal(answer.scores, expected[1].scores)

@@ -6,6 +6,14 @@ arXiv 1609.08675, section 5, and google/youtube-8m's `eval_util`. `evaluate` tak
 """
 
 from trainer.metrics.accumulator import MetricsAccumulator, Scores, evaluate
-from trainer.metrics.ranking import TOP_K, average_precision, top_k
+from trainer.metrics.ranking import TOP_K, average_precision, dense_scores, top_k
 
-__all__ = ["TOP_K", "MetricsAccumulator", "Scores", "average_precision", "evaluate", "top_k"]
+__all__ = [
+    "TOP_K",
+    "MetricsAccumulator",
+    "Scores",
+    "average_precision",
+    "dense_scores",
+    "evaluate",
+    "top_k",
+]

@@ -47,6 +47,17 @@ def top_k(scores: ArrayLike, k: int) -> NDArray[np.int64]:
     return np.take_along_axis(candidates, order, axis=1)
 
 
+def dense_scores(classes: ArrayLike, scores: ArrayLike, num_classes: int) -> NDArray[np.float32]:
+    """Scores float32 [N, C] of answers that tell the best classes alone, [N, k].
+
+    The others get 0: of probabilities none is below those that are not told.
+    """
+    told = np.asarray(classes)
+    dense = np.zeros((len(told), num_classes), np.float32)
+    np.put_along_axis(dense, told, np.asarray(scores, np.float32), axis=1)
+    return dense
+
+
 @dataclasses.dataclass(frozen=True)
 class Ranked:
     """The best classes of some videos, as deep as any metric of them looks.

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from components.export import onnx_file
@@ -14,10 +15,6 @@ from trainer.half_weights import HalfWeights
 from trainer.inference_model import inference_model
 from trainer.models import build_model
 from trainer.vocabulary import Vocabulary
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("tf2onnx")
-pytest.importorskip("onnxruntime")
 
 VOCABULARY = Vocabulary(
     tuple(f"näme <{i}>" for i in range(7)), tuple((f"vertical {i % 3}", "x") for i in range(7))

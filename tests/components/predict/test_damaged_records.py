@@ -1,8 +1,6 @@
 """Whatever a record holds, it is answered or refused: no other exception, and no leak."""
 
 import collections
-import resource
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +16,7 @@ from components.predict.scoring import (
 )
 from components.predict.windows import Window
 from tests.components.predict.damage import damaged, rng_of
+from tests.memory import resident
 from trainer import records
 
 MANY, AT_ONCE = 10_000, 250
@@ -70,14 +69,9 @@ def test_ten_thousand_leave_no_trace(level, frame_model, video_model):
         payloads = [damaged(rng, level) for _ in range(AT_ONCE)]
         for one in outcomes(model, payloads, segments=False):
             counts["answered" if isinstance(one, Predicted) else "refused"] += 1
-        sizes.append(resident_mb())
+        sizes.append(resident() / 2**20)
     grown = sizes[-1] - sizes[len(sizes) // 4]
     print(f"{level}: {dict(counts)}, {sizes[-1]:.0f} MB, grown by {grown:.1f} MB")
     assert counts.total() == MANY
     assert min(counts.values()) > MANY // 20
     assert grown < GROWTH_MB
-
-
-def resident_mb():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20

@@ -86,7 +86,7 @@ def test_timelines_are_the_model_s(frame_model):
     payloads = frame_payloads(3)
     found = outcomes(frame_model, payloads, segments=True, top_k=2)
     for record, one in zip(window_of(payloads).records, found, strict=True):
-        starts, answer = frame_model.timeline(record)
+        starts, answer = frame_model.timeline(records.parse(record))
         frames = records.parse(record).num_frames
         assert [start for start, _ in one.timeline] == starts.tolist() == list(range(0, frames, 3))
         assert [classes for _, classes in one.timeline] == answer.cut(2).rows()

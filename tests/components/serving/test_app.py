@@ -12,6 +12,7 @@ import pytest
 from tests.components.serving.conftest import running
 from tests.components.serving.http_client import ask, body_of
 from tests.conftest import frame_video
+from tests.memory import resident
 from trainer import records
 from trainer.errors import InputError
 
@@ -143,11 +144,6 @@ def test_what_is_not_served(served):
 
 def held(service):
     return service.metrics.registry.get_sample_value("nextvlad_body_bytes_in_flight")
-
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 def test_a_gigabyte_is_refused_before_it_is_read(served, payload):

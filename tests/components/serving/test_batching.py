@@ -45,6 +45,12 @@ def run(script, model, **settings):
     return asyncio.run(whole())
 
 
+async def at_work(model):
+    """Until the model has its first batch."""
+    while not model.batches:
+        await asyncio.sleep(0.001)
+
+
 def told(answer):
     return answer.classes[:, 0].tolist()
 
@@ -75,8 +81,7 @@ def test_what_arrives_while_the_model_works_is_the_next_batch():
 
     async def script(made):
         first = asyncio.create_task(made.answer([1]))
-        while not model.batches:
-            await asyncio.sleep(0.001)
+        await at_work(model)
         others = [asyncio.create_task(made.answer([number])) for number in (2, 3)]
         await asyncio.sleep(0.05)
         model.free.set()
@@ -117,8 +122,7 @@ def test_who_has_gone_is_not_scored():
 
     async def script(made):
         first = asyncio.create_task(made.answer([1]))
-        while not model.batches:
-            await asyncio.sleep(0.001)
+        await at_work(model)
         gone = asyncio.create_task(made.answer([2]))
         await asyncio.sleep(0)
         gone.cancel()
@@ -140,8 +144,7 @@ def test_a_stop_turns_away_who_waits():
         made = batcher(model, milliseconds=0.0, max_batch=1)
         made.start()
         tasks = [asyncio.create_task(made.answer([number])) for number in (1, 2)]
-        while not model.batches:
-            await asyncio.sleep(0.001)
+        await at_work(model)
         model.free.set()
         await made.stop()
         return await asyncio.gather(*tasks, return_exceptions=True)

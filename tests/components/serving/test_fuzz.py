@@ -13,15 +13,11 @@ from tests.components.serving.conftest import running
 from tests.components.serving.http_client import ask, body_of
 from tests.components.serving.test_app import until_ready
 from tests.conftest import frame_video, mean_video
+from tests.memory import resident
 from trainer import records
 
 REQUESTS = 10_000
 MOST_GROWTH = 32 << 20
-
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 def damaged(payload, chance):

@@ -49,7 +49,9 @@ def test_both_dialects_are_the_same_request(frame_model, instance):
     ]
     for form in forms:
         request = parsed(form, frame_model)
-        assert [record.payload for record in request.records] == [request.records[0].payload] * 2
+        same = request.videos[0]
+        assert [records.encode(video) for video in request.videos] == [records.encode(same)] * 2
+        assert {"b64": b64encode(records.encode(same)).decode()} == instance
         assert (request.top_k, request.segments) == (3, False)
         assert request.by_column == ("inputs" in form)
     assert len(parsed({"inputs": instance}, frame_model).videos) == 1

@@ -190,3 +190,9 @@ def test_rank_by_hand():
     assert ranked.classes.tolist() == [[1, 2, 3], [2, 0, 1]]
     assert ranked.hits.tolist() == [[True, True, False], [False, False, False]]
     assert ranked.within.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_scores_of_answers_that_tell_the_best_classes_alone():
+    dense = ranking.dense_scores([[2, 0], [1, 3]], [[0.5, 0.25], [0.75, 0.125]], 4)
+    assert dense.dtype == np.float32
+    assert dense.tolist() == [[0.25, 0, 0.5, 0], [0, 0.75, 0, 0.125]]
