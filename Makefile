@@ -6,6 +6,14 @@ SET ?=
 TARGET ?= local
 RUNS ?= runs
 IMAGE ?=
+IMAGES ?=
+BASE_IMAGE ?=
+BEAM_IMAGE ?=
+REGISTRY ?=
+PUSH ?=
+CA ?=
+MEMORY ?=
+GPU ?=
 OUTPUT ?= build
 MODEL ?=
 PORT ?= 8080
@@ -14,6 +22,8 @@ PREDICT ?=
 DATAFLOW ?=
 PYTEST ?=
 UPGRADE ?=
+# Each worker is a process with TensorFlow: up to 2 GB.
+WORKERS ?= --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 PY = .venv/bin/python
 UV = .venv/uv/bin/uv
@@ -21,12 +31,15 @@ LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --pyt
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run predict serve compile test test-slow benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run predict serve images compile test test-slow test-docker benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
+	@echo "  and TARGET=docker MEMORY=\"train=6g\" GPU=1 to run each step in a container"
+	@echo "  images takes IMAGES=\"cpu gpu serving dataflow\" BASE_IMAGE=name BEAM_IMAGE=name CA=file.pem"
+	@echo "  REGISTRY=prefix PUSH=1"
 	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
 	@echo "  serve takes MODEL=folder PORT=8080 RUNS=folder"
 	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag,"
@@ -39,12 +52,16 @@ setup-dev: ## the same, with what tests and checks need
 	@requirements/install.sh dev
 
 pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
-	@[ "$(TARGET)" = local ] || { echo "error: TARGET is $(TARGET), expected local (for Vertex AI and Kubernetes: make compile)" >&2; exit 1; }
-	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET)
+	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET) \
+		--target "$(TARGET)" --memory $(MEMORY) $(if $(GPU),--gpu)
 
 serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an example to try
 	@exec env TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
 		--port "$(PORT)" --example build/request.json
+
+images: setup ## build the container images of this code (needs Docker), with sizes and bills of materials
+	@$(PY) -m pipeline.images $(IMAGES) --base-image "$(BASE_IMAGE)" --beam-image "$(BEAM_IMAGE)" \
+		--registry "$(REGISTRY)" --output "$(OUTPUT)" $(if $(PUSH),--push) $(if $(CA),--ca "$(CA)")
 
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
@@ -56,10 +73,13 @@ predict: setup ## score shards with an exported model (by default the newest run
 		--output "$(PREDICTIONS)" $(PREDICT)
 
 test: setup-dev lint ## set up, check the code and run the tests
-	@$(PY) -m pytest -m "not slow" $(PYTEST)
+	@$(PY) -m pytest -m "not slow and not docker" $(WORKERS) $(PYTEST)
 
 test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once, workers
-	@$(PY) -m pytest -m slow $(PYTEST)
+	@$(PY) -m pytest -m slow $(WORKERS) $(PYTEST)
+
+test-docker: setup-dev ## run the tests of the images and of the DAG in containers (needs Docker; builds them)
+	@$(PY) -m pytest -m docker $(PYTEST)
 
 benchmark: setup ## measure speed, memory and learning (forty minutes, on a quiet machine)
 	@$(PY) -m benchmarks.train_step
@@ -77,6 +97,7 @@ benchmark: setup ## measure speed, memory and learning (forty minutes, on a quie
 lint: setup-dev ## ruff, mypy and the import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@.venv/bin/hadolint docker/*.Dockerfile
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 

@@ -13,9 +13,9 @@ from kfp import compiler
 
 from components.statistics.engines import Dataflow, engine_options
 from pipeline.check_spec import check_pipeline_file
+from pipeline.image_names import image_name
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.targets.kubernetes import KubernetesTarget
-from pipeline.targets.local import code_digest
 from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target, build
 from trainer.configuration_file import load_yaml, merged, parse_settings, read_configuration
@@ -41,9 +41,9 @@ def targets(image: str, dataflow: Sequence[str] = ()) -> dict[str, Target]:
             f"image is {image!r}, expected a name with {{kind}} for cpu or gpu and a tag of one "
             "build (not latest: caches know an image by its name)"
         )
-    cpu, gpu = (image.replace("{kind}", kind) for kind in ("cpu", "gpu"))
+    cpu, gpu, workers = (image.replace("{kind}", kind) for kind in ("cpu", "gpu", "dataflow"))
     return {
-        "vertex": VertexTarget("vertex", cpu, gpu, _dataflow_arguments(dataflow, cpu)),
+        "vertex": VertexTarget("vertex", cpu, gpu, _dataflow_arguments(dataflow, workers)),
         "kubernetes": KubernetesTarget("kubernetes", cpu, cpu),
     }
 
@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--image",
         default="",
-        help="container image, {kind} stands for cpu or gpu; default: nextvlad-pipeline-{kind}:"
-        "<digest of the code and its requirements>",
+        help="container image, {kind} stands for cpu, gpu or dataflow; default: the names that "
+        "make images gives, nextvlad-pipeline-{kind}:<digest of what is in them>",
     )
     parser.add_argument("--config", default="", help="YAML file of the parameters' defaults")
     parser.add_argument(
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "service_account, subnetwork, machine_type, max_workers, public_ips, labels=a:b,c:d",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    image = options.image or f"nextvlad-pipeline-{{kind}}:{code_digest()}"
+    image = options.image or image_name("{kind}")
     with reported():
         configuration = read_configuration(options.config, CONFIGS) if options.config else {}
         defaults = pipeline_parameters(merged(configuration, parse_settings(options.settings)))

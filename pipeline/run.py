@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
+import functools
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,11 +21,14 @@ from kfp import local
 from components.download.plan import is_release
 from components.download.step import SAMPLE
 from pipeline.console import Console
+from pipeline.image_names import ROOT
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run, final_table, write_report
 from pipeline.results import RecordingCache
-from pipeline.targets.local import ROOT, local_target
-from pipeline.training_pipeline import build
+from pipeline.targets.docker import docker_runner, docker_target, memory_limits
+from pipeline.targets.local import local_target
+from pipeline.targets.step_containers import StepContainers
+from pipeline.training_pipeline import Target, build
 from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import local_path, read_json, write_json
@@ -32,38 +38,73 @@ STATE = ".pipeline"
 """What outlives a run, below the folder of runs: data, checkpoints, KFP's cache."""
 
 
-def run_pipeline(parameters: dict[str, Any], runs: Path, caching: bool = True) -> Run:
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run's steps run.
+
+    Attributes:
+        target: what is in the DAG for it.
+        runner: KFP's, while it is in use; of the run's parameters and the folder of runs.
+    """
+
+    target: Target
+    runner: Callable[[dict[str, Any], Path], AbstractContextManager[Any]]
+
+
+def in_process() -> Place:
+    """Each step a process of this Python environment."""
+
+    @contextlib.contextmanager
+    def runner(_parameters: dict[str, Any], _runs: Path) -> Iterator[local.SubprocessRunner]:
+        with _steps_environment():
+            yield local.SubprocessRunner(use_venv=False)
+
+    return Place(local_target(), runner)
+
+
+def in_containers(memory: Mapping[str, str], gpu: bool = False) -> Place:
+    """Each step a container of this machine's Docker engine."""
+    target = docker_target(gpu)
+    return Place(target, functools.partial(docker_runner, target, memory))
+
+
+def run_pipeline(
+    parameters: dict[str, Any], runs: Path, caching: bool = True, place: Place | None = None
+) -> Run:
     """Run the DAG and write the run's folder.
 
     Args:
         parameters: of the pipeline, checked, all of them.
         runs: folder of runs; a new one is made below it, and `.pipeline` for what outlives runs.
         caching: whether steps whose inputs are those of an earlier run are skipped.
+        place: where steps run; by default in processes of this environment.
 
     Raises:
         InputError: a step failed; the message is the step's own error line.
     """
+    place = place or in_process()
     start = time.monotonic()
     state = runs / STATE
     parameters = parameters | {
         "destination": parameters["destination"] or str(state / "data"),
         "checkpoint_root": parameters["checkpoint_root"] or str(state / "checkpoints"),
     }
-    folder = _new_run_folder(runs)
-    write_json(folder / "parameters.json", parameters)
-    print(f"run {folder}")
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder / "artifacts"),
-        enable_caching=True,
-        cache_root=str(state / "cache"),
-        raise_on_error=False,
-    )
-    console = Console(sys.stdout, folder / "pipeline.log")
-    results = RecordingCache(str(state / "cache"), console.skipped, caching)
-    results.install()
-    with console, _steps_environment(), contextlib.redirect_stdout(console):
-        build(local_target())(**parameters)
+    with place.runner(parameters, runs) as runner:
+        folder = _new_run_folder(runs)
+        write_json(folder / "parameters.json", parameters)
+        print(f"run {folder}")
+        local.init(
+            runner=runner,
+            pipeline_root=str(folder / "artifacts"),
+            enable_caching=True,
+            cache_root=str(state / "cache"),
+            raise_on_error=False,
+        )
+        console = Console(sys.stdout, folder / "pipeline.log")
+        results = RecordingCache(str(state / "cache"), console.skipped, caching)
+        results.install()
+        with console, contextlib.redirect_stdout(console):
+            build(place.target)(**parameters)
     if console.failed:
         _fail(console, folder)
     verdict = results.outputs["verdict"].metadata
@@ -147,6 +188,8 @@ def _steps_environment() -> Any:
 
 def _end_children(number: int, _frame: Any) -> NoReturn:
     """End the running step too, which would otherwise go on without a parent."""
+    if StepContainers.current:
+        StepContainers.current.stop()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             _terminate_below(task / "children")
@@ -161,6 +204,19 @@ def _terminate_below(children: Path) -> None:
             os.kill(int(child), signal.SIGTERM)
 
 
+def _place(target: str, memory: list[str], gpu: bool) -> Place:
+    if target == "docker":
+        return in_containers(memory_limits(memory), gpu)
+    if target != "local":
+        raise InputError(
+            f"TARGET is {target!r}, expected local or docker (for Vertex AI and Kubernetes: make "
+            "compile)"
+        )
+    if memory or gpu:
+        raise InputError("limits of memory and --gpu are for TARGET=docker")
+    return in_process()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="pipeline/configs/sample.yaml", help="YAML file")
@@ -170,11 +226,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="parameters, in place of the file's: epochs=3 model.cluster_size=32",
     )  # fmt: skip
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
+    parser.add_argument(
+        "--target", default="local", help="local (processes of this environment) or docker"
+    )
+    parser.add_argument(
+        "--memory", nargs="*", default=[], metavar="STEP=SIZE",
+        help="docker: limits of steps' memory, train=6g statistics=2g",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpu", action="store_true", help="docker: train and evaluate on this machine's GPUs"
+    )
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_children)
     with reported():
+        place = _place(options.target, options.memory, options.gpu)
         file = read_configuration(options.config, CONFIGS)
         configuration = merged(file, parse_settings(options.settings))
         if options.data:
@@ -187,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if champion and "://" not in champion and not champion.startswith("projects/"):
             parameters["champion"] = str(Path(champion).resolve())
         try:
-            run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache)
+            run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache, place)
         except KeyboardInterrupt:
             print("\ninterrupted: start it again, finished steps and checkpoints are kept")
             raise SystemExit(130) from None

@@ -17,6 +17,7 @@ from components.statistics.component import statistics
 from components.train.component import train
 
 NAME = "nextvlad-training"
+STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
 
 
 @dataclasses.dataclass(frozen=True)

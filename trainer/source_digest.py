@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
+REVISION = "REVISION"
+"""File of an image beside the code: the commit that it was built from."""
 
 
 def source_digest(paths: Iterable[Path]) -> str:
@@ -31,23 +33,34 @@ def trainer_digest() -> str:
 
 
 def code_version(root: Path = _ROOT) -> str:
-    """The commit of this code where it is a Git checkout, and its digest in any case.
+    """The commit of this code where it is known, and its digest in any case.
 
-    A container has neither a checkout nor Git, and a foreign checkout is not Git's to read: then
-    the digest stands alone. Changes that are not committed are said, as the commit lacks them.
+    A container has no checkout: its image wrote the commit into the file `REVISION`. Where neither
+    tells, the digest stands alone.
 
     Args:
         root: folder of the code.
     """
+    commit = commit_of(root)
+    revision = root / REVISION
+    if not commit and revision.is_file():
+        commit = revision.read_text(encoding="utf-8").strip()
     digest = f"code digest {trainer_digest()} (trainer/)"
-    # A checkout further up is another project's.
+    return f"commit {commit}, {digest}" if commit else digest
+
+
+def commit_of(root: Path = _ROOT) -> str:
+    """The commit of a Git checkout, and whether it has changes; empty where Git does not tell.
+
+    A foreign checkout is not Git's to read, and one further up is another project's.
+    """
     if not (root / ".git").exists() or not shutil.which("git"):
-        return digest
+        return ""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
-        return digest
+        return ""
     changed = _git(root, "status", "--porcelain", "--", "trainer", "components", "pipeline")
-    return f"commit {commit}{' with changes' if changed else ''}, {digest}"
+    return f"{commit}{' with changes' if changed else ''}"
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -21,7 +21,7 @@ from trainer.manifest import SPLITS
 from trainer.progress import Progress
 
 SUFFIX = ".tfrecord"
-_EXTRAS = (VOCABULARY, SEGMENT_LABELS, ORACLE)
+EXTRAS = (VOCABULARY, SEGMENT_LABELS, ORACLE)
 
 
 def shards_in(folder: Path, needed: Sequence[str] = ("train", "validate")) -> dict[str, list[Path]]:
@@ -67,7 +67,7 @@ def proved(files: dict[str, list[Path]], proofs: Proofs) -> dict[Path, Proof]:
 def extras_beside(folder: Path) -> dict[str, Extra]:
     """Small files in a folder, or in the one above (the data set's root), by name."""
     found = {}
-    for name in _EXTRAS:
+    for name in EXTRAS:
         for path in (folder / name, folder.parent / name):
             if path.is_file():
                 found[name] = Extra(str(path), path.read_bytes())
@@ -128,7 +128,7 @@ def extras_of_prefix(root: str, storage: CloudStorage) -> dict[str, Extra]:
     """Small files below a prefix of a bucket, or in the one above, by name."""
     above, _, last = root.rpartition("/")
     found = {}
-    for name in _EXTRAS:
+    for name in EXTRAS:
         for folder in (root, above) if last and above != "gs:/" else (root,):
             content = storage.read(f"{folder}/{name}")
             if content is not None:

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from pipeline.image_names import code_digest
 from pipeline.training_pipeline import Target
-from trainer.source_digest import source_digest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def code_digest() -> str:
-    """Digest of what a step's result depends on beside its inputs: the code and the libraries."""
-    locks = [ROOT / "requirements" / name for name in ("cpu.txt", "gpu.txt")]
-    return source_digest([ROOT / "trainer", ROOT / "components", *locks])
 
 
 def local_target() -> Target:

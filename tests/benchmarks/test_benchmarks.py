@@ -42,6 +42,7 @@ def test_the_machine_is_described_in_a_line():
     assert re.fullmatch(r"[^\n]+, \d+ cores, [^\n]+, load [\d.]+ at the start", machine())
 
 
+@pytest.mark.slow
 def test_the_training_step_under_jax():
     output = run(
         "jax_train_step", "--batches", "2", "--frames", "4", "--clusters", "4", "--hidden", "16",

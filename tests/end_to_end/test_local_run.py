@@ -111,6 +111,7 @@ def test_what_runs_again_and_what_does_not(workplace):
     assert "was trained already" in fresh.stdout
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_blessed_ends_well_without_an_export(workplace):
     done = workplace.run("--set", "min_gap=0.999")
     assert workplace.ran(done.stdout)[0] == list(STEPS[:-1])

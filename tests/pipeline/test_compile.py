@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.check_spec import check_spec
 from pipeline.compile import compile_target, main, targets
-from pipeline.targets.local import code_digest
+from pipeline.image_names import code_digest
 from trainer.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -177,7 +177,7 @@ def test_the_statistics_step_on_dataflow(tmp_path):
     inputs = spec["root"]["dag"]["tasks"]["statistics"]["inputs"]["parameters"]
     arguments = inputs["beam_pipeline_args"]["runtimeValue"]["constant"]
     assert "--runner=DataflowRunner" in arguments
-    assert "--sdk_container_image=registry.example/nextvlad-cpu:fixed" in arguments
+    assert "--sdk_container_image=registry.example/nextvlad-dataflow:fixed" in arguments
     assert "--max_num_workers=9" in arguments
     assert "--use_public_ips" in arguments
     assert "--labels=cost=7" in arguments

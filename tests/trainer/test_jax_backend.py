@@ -43,6 +43,9 @@ def cases():
     return [*logistic, *forms, *heads]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """{case: {what: found}} of the process that runs JAX."""

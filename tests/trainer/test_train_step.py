@@ -191,7 +191,7 @@ def curves_of(names):
 @pytest.mark.parametrize(
     "names",
     [
-        ["in parts, averaged"],
+        pytest.param(["in parts, averaged"], marks=pytest.mark.slow),
         pytest.param(
             ["adam", "sgd", "sgd, not clipped", "weight decay", "mixture", "verticals"],
             marks=pytest.mark.slow,

@@ -19,7 +19,7 @@ from trainer.manifest import Shard
 
 
 @pytest.fixture
-def two(manifest, tmp_path, capsys):
+def two(manifest, tmp_path, capsys, no_drawing):
     """Statistics of the sample, and of it with a shard more of other videos."""
     (tmp_path / "a_data").mkdir()
     manifest.write(tmp_path / "a_data" / "manifest.json")

@@ -16,6 +16,9 @@ from trainer.errors import InputError
 from trainer.statistics import read_statistics
 
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 def run(manifest, tmp_path, **config):
     manifest.write(tmp_path / "manifest.json")
     return run_statistics(

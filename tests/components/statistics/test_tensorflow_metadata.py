@@ -114,7 +114,7 @@ def test_schema(level):
         assert features["mean_rgb"].float_domain.max == 2.0078125
 
 
-def test_the_file_is_a_tfrecord_file_of_one_list(manifest, tmp_path):
+def test_the_file_is_a_tfrecord_file_of_one_list(no_drawing, manifest, tmp_path):
     """As TFDV's `load_statistics` reads it, here with TensorFlow."""
     import tensorflow as tf
 

@@ -153,6 +153,7 @@ def test_parameters_that_can_not_be(arguments):
         BatchNormalization(**arguments)
 
 
+@pytest.mark.slow
 def test_two_replicas_are_as_one_device():
     """Outputs, gradients and moving statistics, of this layer and of those that are made of it."""
     done = subprocess.run(

@@ -1,0 +1,56 @@
+"""The Docker engine of this machine, and its errors as one line with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+import docker
+import requests
+from docker.errors import DockerException
+
+from trainer.errors import InputError
+
+FULL = (
+    "Docker has no space left: `docker system df` says for what, `docker system prune` frees some"
+)
+
+
+@contextlib.contextmanager
+def docker_engine() -> Iterator[docker.DockerClient]:
+    """The engine that `DOCKER_HOST` names, or this machine's.
+
+    Raises:
+        InputError: there is none, it is not this user's to use, or it fails in what is asked of it.
+    """
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            client.ping()
+            yield client
+    except (DockerException, requests.exceptions.RequestException) as error:
+        raise InputError(what_to_do(str(error))) from None
+
+
+def what_to_do(message: str) -> str:
+    """What Docker said, as a sentence with the way out where it is known."""
+    where = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
+    message = re.sub(r"\s+", " ", message).strip()
+    if re.search(r"Permission denied|permission denied .*docker.*sock", message):
+        return (
+            f"Docker's socket {where} is not this user's to use: add the user to the group docker "
+            "(sudo usermod -aG docker $USER, then log in again)"
+        )
+    if re.search(
+        r"fetching server API version|Cannot connect to the Docker daemon|Connection aborted|"
+        r"Connection refused|No such file or directory.*sock|Max retries exceeded",
+        message,
+    ):
+        return (
+            f"no Docker engine answers at {where}: start it (sudo systemctl start docker), install "
+            "it (https://docs.docker.com/engine/install/), or say where it is with DOCKER_HOST"
+        )
+    if "no space left on device" in message:
+        return FULL
+    return f"Docker: {message}"
