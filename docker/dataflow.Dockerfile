@@ -8,8 +8,14 @@ FROM ${BEAM_IMAGE} AS beam
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE}
 COPY --from=beam /opt/apache/beam/boot /opt/apache/beam/boot
+# The start program asks pip whether Beam is there.
+USER 0:0
+RUN python3 -m ensurepip --default-pip >/dev/null 2>&1
+USER 10001:10001
 # All that a worker imports is here: it makes no environment of its own and installs nothing.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# It writes its options into the folder that it starts in.
+WORKDIR /tmp
 ARG VERSION=0
 ARG COMMIT=unknown
 LABEL org.opencontainers.image.title="NeXtVLAD Pipeline, Beam workers" \

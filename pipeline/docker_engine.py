@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import docker
 import requests
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
 from trainer.errors import InputError
 
+_ANY_VERSION = "1.41"
 FULL = (
     "Docker has no space left: `docker system df` says for what, `docker system prune` frees some"
 )
@@ -26,8 +27,13 @@ def docker_engine() -> Iterator[docker.DockerClient]:
         InputError: there is none, it is not this user's to use, or it fails in what is asked of it.
     """
     try:
+        # A client that asks for the engine's version leaves its socket open where none answers.
+        with (
+            contextlib.closing(docker.from_env(version=_ANY_VERSION)) as probe,
+            contextlib.suppress(APIError),  # of an engine that speaks newer versions alone
+        ):
+            probe.ping()
         with contextlib.closing(docker.from_env()) as client:
-            client.ping()
             yield client
     except (DockerException, requests.exceptions.RequestException) as error:
         raise InputError(what_to_do(str(error))) from None

@@ -148,7 +148,11 @@ def layers(kind: str, name: str) -> list[Layer]:
         history = client.api.history(name)
     found = [Layer(entry["Size"], _line(entry["CreatedBy"])) for entry in reversed(history)]
     # The classic builder names what it copied by digest: the Dockerfile says it better.
-    own = _lines_that_weigh(dockerfile(kind).read_text(encoding="utf-8"))
+    own = [
+        line
+        for one in (["cpu", kind] if kind == "dataflow" else [kind])
+        for line in _lines_that_weigh(dockerfile(one).read_text(encoding="utf-8"))
+    ]
     places = [n for n, layer in enumerate(found) if layer.line.startswith(("COPY", "RUN", "ADD"))]
     for place, line in zip(places[-len(own) :], own, strict=False):
         found[place] = dataclasses.replace(found[place], line=line)

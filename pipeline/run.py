@@ -91,6 +91,7 @@ def run_pipeline(
     }
     with place.runner(parameters, runs) as runner:
         folder = _new_run_folder(runs)
+        (folder / "artifacts").mkdir()  # Docker would make it as root
         write_json(folder / "parameters.json", parameters)
         print(f"run {folder}")
         local.init(

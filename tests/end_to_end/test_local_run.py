@@ -6,63 +6,15 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from tests.conftest import TINY_MODEL, TINY_SAMPLE
+from pipeline.training_pipeline import STEPS
+from tests.conftest import ROOT
+from tests.workplace import Workplace
 from trainer.files import read_json
 from trainer.models import load_model
-
-ROOT = Path(__file__).resolve().parents[2]
-STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
-
-CONFIGURATION = {
-    "data_source": "sample",
-    "epochs": 2,
-    "batch_size": 8,
-    "learning_rate": 0.01,
-    "overrides": {
-        "sample": TINY_SAMPLE,
-        "data": {"max_frames": 12},
-        "model": TINY_MODEL,
-        "training": {"baseline": "mean_pooling"},
-        "evaluation": {"resamples": 200, "champion_videos": 2},
-    },
-}
-
-
-class Workplace:
-    """A folder with a configuration, runs, and optionally a copy of the code to edit."""
-
-    def __init__(self, folder, code=ROOT):
-        self.folder, self.code = folder, code
-        self.configuration = folder / "tiny.yaml"
-        self.configuration.write_text(yaml.safe_dump(CONFIGURATION))
-        self.runs = folder / "runs"
-
-    def command(self, *arguments):
-        return [sys.executable, "-m", "pipeline.run", "--config", str(self.configuration),
-                "--runs", str(self.runs), *arguments]  # fmt: skip
-
-    def run(self, *arguments, expect=0):
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.code, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
-
-    def last(self):
-        return sorted(path for path in self.runs.iterdir() if not path.name.startswith("."))[-1]
-
-    def ran(self, output):
-        """The steps that ran, and those whose earlier result was used."""
-        ran = re.findall(r"^\[(\w+)\] took", output, re.M)
-        used = re.findall(r"^\[(\w+)\] nothing that it depends on changed", output, re.M)
-        return ran, used
 
 
 @pytest.fixture
@@ -154,7 +106,7 @@ def test_a_changed_shard_reruns_what_reads_it(workplace, tiny_sample):
 @pytest.fixture
 def copied_code(tmp_path):
     code = tmp_path / "code"
-    for name in ("trainer", "components", "pipeline", "requirements"):
+    for name in ("trainer", "components", "pipeline", "requirements", "docker"):
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     return code
 

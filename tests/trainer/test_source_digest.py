@@ -40,3 +40,6 @@ def test_without_git_or_a_checkout_the_digest_stands_alone(tmp_path, monkeypatch
     assert code_version(tmp_path) == DIGEST
     monkeypatch.setenv("PATH", "")
     assert code_version(tmp_path) == DIGEST
+    # As in an image, which has neither.
+    (tmp_path / "REVISION").write_text("0123abc with changes\n")
+    assert code_version(tmp_path) == f"commit 0123abc with changes, {DIGEST}"

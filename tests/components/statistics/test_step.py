@@ -15,7 +15,6 @@ from trainer.config import StatisticsConfig
 from trainer.errors import InputError
 from trainer.statistics import read_statistics
 
-
 pytestmark = pytest.mark.usefixtures("no_drawing")
 
 
