@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Iterator
 
 import docker
 import requests
-from docker.errors import APIError, DockerException
+from docker.errors import DockerException
 
 from trainer.errors import InputError
 
-_ANY_VERSION = "1.41"
+SOCKET = "/var/run/docker.sock"
 FULL = (
     "Docker has no space left: `docker system df` says for what, `docker system prune` frees some"
 )
@@ -27,21 +28,31 @@ def docker_engine() -> Iterator[docker.DockerClient]:
         InputError: there is none, it is not this user's to use, or it fails in what is asked of it.
     """
     try:
-        # A client that asks for the engine's version leaves its socket open where none answers.
-        with (
-            contextlib.closing(docker.from_env(version=_ANY_VERSION)) as probe,
-            contextlib.suppress(APIError),  # of an engine that speaks newer versions alone
-        ):
-            probe.ping()
-        with contextlib.closing(docker.from_env()) as client:
-            yield client
-    except (DockerException, requests.exceptions.RequestException) as error:
+        _probe(os.environ.get("DOCKER_HOST", f"unix://{SOCKET}"))
+        client = docker.from_env()
+    except (DockerException, OSError) as error:
         raise InputError(what_to_do(str(error))) from None
+    with contextlib.closing(client):
+        try:
+            yield client
+        except (DockerException, requests.exceptions.RequestException) as error:
+            raise InputError(what_to_do(str(error))) from None
+
+
+def _probe(host: str) -> None:
+    """Connect once: the library leaves its socket open where no engine answers.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(host.removeprefix("unix://"))
 
 
 def what_to_do(message: str) -> str:
     """What Docker said, as a sentence with the way out where it is known."""
-    where = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
+    where = os.environ.get("DOCKER_HOST", SOCKET)
     message = re.sub(r"\s+", " ", message).strip()
     if re.search(r"Permission denied|permission denied .*docker.*sock", message):
         return (
@@ -50,7 +61,7 @@ def what_to_do(message: str) -> str:
         )
     if re.search(
         r"fetching server API version|Cannot connect to the Docker daemon|Connection aborted|"
-        r"Connection refused|No such file or directory.*sock|Max retries exceeded",
+        r"Connection refused|No such file or directory|Max retries exceeded",
         message,
     ):
         return (
