@@ -7,12 +7,14 @@ for people start with `[step]` (`trainer.progress`), its one error line with `er
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TextIO
 
-from trainer.progress import duration
+from trainer.progress import INTERVAL, ON_TERMINAL, duration
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([\w-]+)'")
@@ -20,6 +22,15 @@ _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
 _FOR_PEOPLE = re.compile(r"^\s*\[(\w+)\] ")
 _ERROR = re.compile(r"^\s*error: (.*)")
 _TAIL_LINES = 25
+
+
+def steps_progress() -> dict[str, str]:
+    """How often steps say how far they are, as environment variables.
+
+    A step writes into a pipe; whether a person reads it as it comes is known here alone.
+    """
+    wanted = os.environ.get(INTERVAL, str(ON_TERMINAL) if sys.stdout.isatty() else "")
+    return {INTERVAL: wanted} if wanted else {}
 
 
 class Console(io.TextIOBase):

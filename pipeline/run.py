@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,18 +21,17 @@ from kfp import local
 from components.download.plan import is_release
 from components.download.step import SAMPLE
 from pipeline.console import Console
-from pipeline.image_names import ROOT
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run, final_table, write_report
 from pipeline.results import RecordingCache
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
-from pipeline.targets.local import local_target
+from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import Target, build
 from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import local_path, read_json, write_json
-from trainer.progress import INTERVAL, ON_TERMINAL, duration
+from trainer.progress import duration
 
 STATE = ".pipeline"
 """What outlives a run, below the folder of runs: data, checkpoints, KFP's cache."""
@@ -51,23 +50,6 @@ class Place:
     runner: Callable[[dict[str, Any], Path], AbstractContextManager[Any]]
 
 
-def in_process() -> Place:
-    """Each step a process of this Python environment."""
-
-    @contextlib.contextmanager
-    def runner(_parameters: dict[str, Any], _runs: Path) -> Iterator[local.SubprocessRunner]:
-        with _steps_environment():
-            yield local.SubprocessRunner(use_venv=False)
-
-    return Place(local_target(), runner)
-
-
-def in_containers(memory: Mapping[str, str], gpu: bool = False) -> Place:
-    """Each step a container of this machine's Docker engine."""
-    target = docker_target(gpu)
-    return Place(target, functools.partial(docker_runner, target, memory))
-
-
 def run_pipeline(
     parameters: dict[str, Any], runs: Path, caching: bool = True, place: Place | None = None
 ) -> Run:
@@ -82,12 +64,12 @@ def run_pipeline(
     Raises:
         InputError: a step failed; the message is the step's own error line.
     """
-    place = place or in_process()
+    place = place or Place(local_target(), local_runner)
     start = time.monotonic()
     state = runs / STATE
     parameters = parameters | {
-        "destination": parameters["destination"] or str(state / "data"),
-        "checkpoint_root": parameters["checkpoint_root"] or str(state / "checkpoints"),
+        "destination": _absolute(parameters["destination"]) or str(state / "data"),
+        "checkpoint_root": _absolute(parameters["checkpoint_root"]) or str(state / "checkpoints"),
     }
     with place.runner(parameters, runs) as runner:
         folder = _new_run_folder(runs)
@@ -123,6 +105,11 @@ def run_pipeline(
             (folder / name).symlink_to(artifact)
     write_report(run)
     return run
+
+
+def _absolute(place: str) -> str:
+    """A folder by its whole name, as steps start elsewhere; a URI, or nothing, as it is."""
+    return str(Path(place).resolve()) if place and "://" not in place else place
 
 
 def _artifacts(
@@ -167,26 +154,6 @@ def _new_run_folder(runs: Path) -> Path:
     raise InputError(f"{runs / stamp}: there are 99 runs of this second already")
 
 
-@contextlib.contextmanager
-def _steps_environment() -> Any:
-    """What a step's process needs: this project on its path, and TensorFlow's chatter low.
-
-    A step writes into a pipe; whether a person reads it as it comes is known here alone.
-    """
-    wanted = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
-    if sys.stdout.isatty() and INTERVAL not in os.environ:
-        wanted[INTERVAL] = str(ON_TERMINAL)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
 def _end_children(number: int, _frame: Any) -> NoReturn:
     """End the running step too, which would otherwise go on without a parent."""
     if StepContainers.current:
@@ -207,7 +174,8 @@ def _terminate_below(children: Path) -> None:
 
 def _place(target: str, memory: list[str], gpu: bool) -> Place:
     if target == "docker":
-        return in_containers(memory_limits(memory), gpu)
+        images = docker_target(gpu)
+        return Place(images, functools.partial(docker_runner, images, memory_limits(memory)))
     if target != "local":
         raise InputError(
             f"TARGET is {target!r}, expected local or docker (for Vertex AI and Kubernetes: make "
@@ -215,7 +183,7 @@ def _place(target: str, memory: list[str], gpu: bool) -> Place:
         )
     if memory or gpu:
         raise InputError("limits of memory and --gpu are for TARGET=docker")
-    return in_process()
+    return Place(local_target(), local_runner)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -248,12 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.data:
             configuration["data_source"] = options.data
         parameters = pipeline_parameters(configuration)
-        source = parameters["data_source"]
-        if source != SAMPLE and not is_release(source) and "://" not in source:
-            parameters["data_source"] = str(Path(source).resolve())
-        champion = parameters["champion"]
-        if champion and "://" not in champion and not champion.startswith("projects/"):
-            parameters["champion"] = str(Path(champion).resolve())
+        source, champion = parameters["data_source"], parameters["champion"]
+        if source != SAMPLE and not is_release(source):
+            parameters["data_source"] = _absolute(source)
+        if not champion.startswith("projects/"):
+            parameters["champion"] = _absolute(champion)
         try:
             run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache, place)
         except KeyboardInterrupt:

@@ -22,13 +22,13 @@ from kfp import local
 from components.download.folders import EXTRAS
 from components.download.plan import is_release
 from components.download.step import SAMPLE
+from pipeline.console import steps_progress
 from pipeline.docker_engine import docker_engine
 from pipeline.image_names import image_name
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import STEPS, Target
 from trainer.errors import InputError
 from trainer.parameter import nearest
-from trainer.progress import INTERVAL
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -113,11 +113,9 @@ def _arguments(parameters: Mapping[str, Any], runs: Path, security: list[str]) -
         "init": True,
         "shm_size": "1g",
         "mounts": _mounts(parameters, runs),
-        "environment": {},
+        "environment": steps_progress(),
         "network_mode": "none",
     }
-    if INTERVAL in os.environ:
-        arguments["environment"][INTERVAL] = os.environ[INTERVAL]
     if _is_elsewhere(parameters):
         _connect(arguments)
     return arguments
