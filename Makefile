@@ -11,6 +11,7 @@ BASE_IMAGE ?=
 BEAM_IMAGE ?=
 REGISTRY ?=
 PUSH ?=
+ANEW ?=
 CA ?=
 MEMORY ?=
 GPU ?=
@@ -39,7 +40,7 @@ help: ## list the targets
 	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
 	@echo "  and TARGET=docker MEMORY=\"train=6g\" GPU=1 to run each step in a container"
 	@echo "  images takes IMAGES=\"cpu gpu serving dataflow\" BASE_IMAGE=name BEAM_IMAGE=name CA=file.pem"
-	@echo "  REGISTRY=prefix PUSH=1"
+	@echo "  REGISTRY=prefix PUSH=1 ANEW=1"
 	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
 	@echo "  serve takes MODEL=folder PORT=8080 RUNS=folder"
 	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag,"
@@ -61,7 +62,7 @@ serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an e
 
 images: setup ## build the container images of this code (needs Docker), with sizes and bills of materials
 	@$(PY) -m pipeline.images $(IMAGES) --base-image "$(BASE_IMAGE)" --beam-image "$(BEAM_IMAGE)" \
-		--registry "$(REGISTRY)" --output "$(OUTPUT)" $(if $(PUSH),--push) $(if $(CA),--ca "$(CA)")
+		--registry "$(REGISTRY)" --output "$(OUTPUT)" $(if $(PUSH),--push) $(if $(ANEW),--anew) $(if $(CA),--ca "$(CA)")
 
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
@@ -78,7 +79,7 @@ test: setup-dev lint ## set up, check the code and run the tests
 test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once, workers
 	@$(PY) -m pytest -m slow $(WORKERS) $(PYTEST)
 
-test-docker: setup-dev ## run the tests of the images and of the DAG in containers (needs Docker; builds them)
+test-docker: setup-dev ## run the tests of the images and of the DAG in containers (after make images)
 	@$(PY) -m pytest -m docker $(PYTEST)
 
 benchmark: setup ## measure speed, memory and learning (forty minutes, on a quiet machine)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Has a Docker engine run and prints the base image to build from; fails where there can be none.
+# Has a Docker engine run and prints the base image to build from; ends with 75 where there can be
+# no engine, and with 1 where there is one and no base image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +21,7 @@ start() {
     return 1
 }
 
-start >&2
+start >&2 || exit 75
 base=$(sed -n 's/^ARG BASE_IMAGE=//p' docker/steps.Dockerfile)
 if ! docker image inspect "$base" >/dev/null 2>&1 && ! docker pull --quiet "$base" >/dev/null 2>&1; then
     base=nextvlad-debian-base:bookworm

@@ -24,16 +24,20 @@ from trainer.errors import InputError
 from trainer.files import atomic_file
 
 _ASK = """
-import importlib.metadata as m, json, pathlib
+import importlib.metadata as m, json, pathlib, platform, sys
+# Of the environment, and of the Python below it where that is no package of the system.
+below = f"{sys.base_prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 python = [
-    [d.name, d.version, d.metadata.get("License-Expression") or ""] for d in m.distributions()
+    [d.name, d.version, d.metadata.get("License-Expression") or ""]
+    for d in [*m.distributions(), *m.distributions(path=[below])]
 ]
 status = pathlib.Path("/var/lib/dpkg/status")
 parts = pathlib.Path("/var/lib/dpkg/status.d")
 texts = [status.read_text()] if status.exists() else []
 texts += [p.read_text() for p in sorted(parts.glob("*"))] if parts.is_dir() else []
 release = pathlib.Path("/etc/os-release").read_text()
-print(json.dumps({"python": python, "debian": texts, "release": release}))
+runtime = [platform.python_implementation(), platform.python_version()]
+print(json.dumps({"python": python, "debian": texts, "release": release, "runtime": runtime}))
 """
 
 
@@ -61,10 +65,11 @@ def write_bill_of_materials(image: str, path: Path) -> int:
         version=version,
         properties=[Property(name="docker:image:id", value=digest)],
     )
-    system = re.search(r"^VERSION_CODENAME=(\S+)", found["release"], re.M)
+    system = dict(re.findall(r'^(ID|VERSION_CODENAME)="?([^"\n]+)', found["release"], re.M))
     for kind, package, at, licence in _packages(found):
-        namespace = "debian" if kind == "deb" else None
-        qualifiers = {"distro": system[1]} if kind == "deb" and system else None
+        namespace = system.get("ID", "debian") if kind == "deb" else None
+        release = system.get("VERSION_CODENAME")
+        qualifiers = {"distro": release} if kind == "deb" and release else None
         bom.components.add(
             Component(
                 type=ComponentType.LIBRARY,
@@ -83,6 +88,7 @@ def write_bill_of_materials(image: str, path: Path) -> int:
 
 def _packages(found: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Type of package URL, name, version and SPDX licence (or nothing) of each package."""
+    yield "generic", found["runtime"][0].lower(), found["runtime"][1], "PSF-2.0"
     for name, version, licence in found["python"]:
         yield "pypi", re.sub(r"[-_.]+", "-", name).lower(), version, licence
     for text in found["debian"]:

@@ -15,6 +15,8 @@ from docker.errors import DockerException
 from trainer.errors import InputError
 
 SOCKET = "/var/run/docker.sock"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+"""Environment variables that Docker itself hands to builds, and we to steps."""
 FULL = (
     "Docker has no space left: `docker system df` says for what, `docker system prune` frees some"
 )

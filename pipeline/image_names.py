@@ -33,3 +33,7 @@ def image_name(kind: str, registry: str = "") -> str:
     """`registry/nextvlad-pipeline-<kind>:<digest>`; `{kind}` stays open for later."""
     prefix = f"{registry.rstrip('/')}/" if registry else ""
     return f"{prefix}{REPOSITORY.format(kind=kind)}:{code_digest()}"
+
+
+def dockerfile(kind: str) -> Path:
+    return ROOT / "docker" / f"{'steps' if kind in ('cpu', 'gpu') else kind}.Dockerfile"

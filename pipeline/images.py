@@ -21,20 +21,21 @@ from typing import Any
 import docker
 
 from pipeline.bill_of_materials import write_bill_of_materials
-from pipeline.docker_engine import FULL, docker_engine, what_to_do
-from pipeline.image_names import KINDS, ROOT, image_name
+from pipeline.docker_engine import FULL, PROXIES, docker_engine, what_to_do
+from pipeline.image_layers import layers, size_table
+from pipeline.image_names import KINDS, ROOT, dockerfile, image_name
 from trainer.errors import InputError, reported
 from trainer.progress import duration
 from trainer.source_digest import commit_of
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 BEAM_IMAGE = "apache/beam_python3.11_sdk:2.77.0"
-BASE = "org.opencontainers.image.base.name"
+BASE, MADE_FROM = "org.opencontainers.image.base.name", "nextvlad.made-from"
 LARGEST_ARGUMENT = 100_000
 """Bytes: Linux passes no argument of 128 KiB to a process."""
 _MILESTONE = re.compile(r"Step \d+/\d+ : (FROM|COPY|RUN)|#\d+ \[.*(FROM|COPY|RUN)|.*: Pushed")
 """Lines of the classic builder, of BuildKit and of a push that people want to see."""
-_CAUSES = (
+_BUILD_CAUSES = (
     (r"no space left on device", FULL),
     (
         r"pull access denied|manifest unknown|manifest for .* not found|failed to resolve source|"
@@ -42,6 +43,11 @@ _CAUSES = (
         r"toomanyrequests|Get \"?https://[^ ]*/v2/",
         "the base image can not be pulled: name one that can with BASE_IMAGE=…, or make one from "
         "Debian's packages with docker/debian_base.sh",
+    ),
+    (
+        r"deb\.debian\.org|Unable to locate package|E: Failed to fetch",
+        "Debian's packages can not be reached from the build: set HTTP_PROXY, or take a base image "
+        "whose apt knows a mirror (docs/containers.md)",
     ),
     (
         r"UnknownIssuer|certificate verify failed|CERTIFICATE_VERIFY_FAILED|self.signed certif",
@@ -59,6 +65,13 @@ _CAUSES = (
         "the package index can not be reached from the build: set HTTPS_PROXY, or PIP_INDEX_URL "
         "to a mirror (docs/containers.md)",
     ),
+)
+_PUSH_CAUSES = (
+    (
+        r"denied|unauthorized|no basic auth|authentication required",
+        "the registry does not let you: log in with docker login, or gcloud auth configure-docker",
+    ),
+    (r"no such host|dial tcp|i/o timeout", "the registry can not be reached: is REGISTRY right?"),
 )
 
 
@@ -96,10 +109,6 @@ class Settings:
         return arguments | {"VERSION": version, "COMMIT": commit_of(ROOT) or "unknown"}
 
 
-def dockerfile(kind: str) -> Path:
-    return ROOT / "docker" / f"{'steps' if kind in ('cpu', 'gpu') else kind}.Dockerfile"
-
-
 def build(kind: str, settings: Settings, output: Path, anew: bool = False) -> str:
     """Build an image unless it is there; returns its name. The builder's log goes to `output`.
 
@@ -107,78 +116,45 @@ def build(kind: str, settings: Settings, output: Path, anew: bool = False) -> st
         InputError: it can not be built; the message says why where that is known.
     """
     name = image_name(kind, settings.registry)
-    base = settings.base_of(kind)
+    base = made_from = settings.base_of(kind)
     with docker_engine() as client:
         found = _inspect(client, name)
-        if kind == "dataflow" and _inspect(client, base) is None:
-            raise InputError(
-                f"image {base} is not there, and {name} is made from it: build cpu first"
-            )
-    if found and not anew and (found["Config"]["Labels"] or {}).get(BASE) == base:
+        if kind == "dataflow":
+            below = _inspect(client, base)
+            if below is None:
+                raise InputError(
+                    f"image {base} is not there, and {kind} is made from it: build cpu"
+                )
+            # The name of an image of ours stays when it is built from another base.
+            made_from = f"{below['Id']} {settings.beam_image}"
+    if found and not anew and (found["Config"]["Labels"] or {}).get(MADE_FROM) == made_from:
         print(f"[images] {kind}: {name} is there already")
         return name
     print(f"[images] {kind}: builds {name} from {base}", flush=True)
     command = ["docker", "build", "--file", str(dockerfile(kind)), "--tag", name]
-    command += ["--label", f"{BASE}={base}", *(["--no-cache"] if anew else [])]
+    command += ["--label", f"{BASE}={base}", "--label", f"{MADE_FROM}={made_from}"]
+    command += ["--no-cache"] if anew else []
     for key, value in settings.build_arguments(kind).items():
         command += ["--build-arg", f"{key}={value}"]
+    # Without their values, which may hold a password: Docker takes them from the environment.
+    for proxy in PROXIES:
+        command += ["--build-arg", proxy] if proxy in os.environ else []
     start = time.monotonic()
-    _run([*command, str(ROOT)], output / f"image-{kind}.log", f"image {name} was not built")
+    _run(
+        [*command, str(ROOT)],
+        output / f"image-{kind}.log",
+        f"image {name} was not built",
+        _BUILD_CAUSES,
+    )
     print(f"[images] {kind}: built in {duration(time.monotonic() - start)}", flush=True)
     return name
 
 
 def push(kind: str, name: str, output: Path) -> None:
     """Send an image to its registry, with the logins of the `docker` command."""
-    _run(["docker", "push", name], output / f"push-{kind}.log", f"image {name} was not pushed")
+    failure = f"image {name} was not pushed"
+    _run(["docker", "push", name], output / f"push-{kind}.log", failure, _PUSH_CAUSES)
     print(f"[images] {kind}: pushed {name}", flush=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """What a line of a Dockerfile adds: `bytes`, and the line in words."""
-
-    bytes: int
-    line: str
-
-
-def layers(kind: str, name: str) -> list[Layer]:
-    """The layers of an image that weigh something, the lowest first."""
-    with docker_engine() as client:
-        history = client.api.history(name)
-    found = [Layer(entry["Size"], _line(entry["CreatedBy"])) for entry in reversed(history)]
-    # The classic builder names what it copied by digest: the Dockerfile says it better.
-    own = [
-        line
-        for one in (["cpu", kind] if kind == "dataflow" else [kind])
-        for line in _lines_that_weigh(dockerfile(one).read_text(encoding="utf-8"))
-    ]
-    places = [n for n, layer in enumerate(found) if layer.line.startswith(("COPY", "RUN", "ADD"))]
-    for place, line in zip(places[-len(own) :], own, strict=False):
-        found[place] = dataclasses.replace(found[place], line=line)
-    return [layer for layer in found if layer.bytes]
-
-
-def _lines_that_weigh(text: str) -> list[str]:
-    """The instructions of a Dockerfile's last stage that make layers."""
-    text = re.sub(r"^\s*#.*\n", "", text, flags=re.M)
-    lines = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
-    last = max(number for number, line in enumerate(lines) if line.startswith("FROM "))
-    return [line for line in lines[last:] if re.match(r"(COPY|RUN|ADD) ", line)]
-
-
-def size_table(found: Sequence[Layer]) -> str:
-    """Layers and their sum, for people."""
-    lines = [f"  {layer.bytes / 1e6:>9,.1f} MB  {layer.line[:80]}" for layer in found]
-    return "\n".join([*lines, f"  {sum(one.bytes for one in found) / 1e6:>9,.1f} MB  in all"])
-
-
-def _line(created_by: str) -> str:
-    """What made a layer, from either builder's words."""
-    text = re.sub(r"^/bin/sh -c #\(nop\)\s*", "", created_by or "the base image")
-    text = re.sub(r"\s*# buildkit$", "", text)
-    text = re.sub(r"^(RUN )?(\|\d+ .*?)?\s*/bin/sh -c ", "RUN ", text)
-    return re.sub(r"\s+", " ", text).strip()
 
 
 def _inspect(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
@@ -190,11 +166,10 @@ def _inspect(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
 
 
 def _certificates(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="ascii")
-    except UnicodeDecodeError:
-        text = ""
-    if "-----BEGIN CERTIFICATE-----" not in text:
+    """The certificates of a file; what stands between them is left out."""
+    block = r"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n?"
+    text = "".join(re.findall(block, path.read_text(errors="replace"), re.S))
+    if not text:
         raise InputError(f"{path}: expected certificates in PEM form (-----BEGIN CERTIFICATE-----)")
     if len(text) > LARGEST_ARGUMENT:
         raise InputError(
@@ -204,7 +179,7 @@ def _certificates(path: Path) -> str:
     return text
 
 
-def _run(command: list[str], log: Path, failure: str) -> None:
+def _run(command: list[str], log: Path, failure: str, causes: Sequence[tuple[str, str]]) -> None:
     """Run Docker's command, its output in a file, its milestones shown.
 
     Raises:
@@ -225,12 +200,12 @@ def _run(command: list[str], log: Path, failure: str) -> None:
             if _MILESTONE.match(line):
                 print("  " + line.rstrip()[:98], flush=True)
     if process.returncode:
-        raise InputError(f"{failure}: {_cause(''.join(seen))} (log: {log})")
+        raise InputError(f"{failure}: {_cause(''.join(seen), causes)} (log: {log})")
 
 
-def _cause(output: str) -> str:
+def _cause(output: str, causes: Sequence[tuple[str, str]] = _BUILD_CAUSES) -> str:
     output = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    for pattern, words in _CAUSES:
+    for pattern, words in causes:
         if re.search(pattern, output):
             return words
     last = [line for line in output.splitlines() if line.strip()]

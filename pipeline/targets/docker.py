@@ -23,18 +23,19 @@ from components.download.folders import EXTRAS
 from components.download.plan import is_release
 from components.download.step import SAMPLE
 from pipeline.console import steps_progress
-from pipeline.docker_engine import docker_engine
+from pipeline.docker_engine import PROXIES, docker_engine
 from pipeline.image_names import image_name
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import STEPS, Target
 from trainer.errors import InputError
 from trainer.parameter import nearest
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 EMULATOR = "STORAGE_EMULATOR_HOST"
 CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
 _LOGIN = Path("~/.config/gcloud/application_default_credentials.json")
-_IN_CONTAINER = "/tmp/credentials.json"
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_IN_CONTAINER = "/run/nextvlad"
+"""Folder of the files that are mounted under another name than their own."""
 
 
 def docker_target(gpu: bool = False) -> Target:
@@ -116,6 +117,8 @@ def _arguments(parameters: Mapping[str, Any], runs: Path, security: list[str]) -
         "environment": steps_progress(),
         "network_mode": "none",
     }
+    if any("name=userns" in option for option in security):
+        arguments["userns_mode"] = "host"  # a shifted user could not write this one's folders
     if _is_elsewhere(parameters):
         _connect(arguments)
     return arguments
@@ -154,12 +157,14 @@ def _connect(arguments: dict[str, Any]) -> None:
     environment = arguments["environment"]
     environment.update({name: os.environ[name] for name in PROXIES if name in os.environ})
     del arguments["network_mode"]
-    if EMULATOR in os.environ:
+    if EMULATOR in os.environ:  # which listens on this machine alone
         environment[EMULATOR] = os.environ[EMULATOR]
         arguments["network_mode"] = "host"
-    login = Path(os.environ.get(CREDENTIALS) or _LOGIN).expanduser()
-    if login.is_file():
-        environment[CREDENTIALS] = _IN_CONTAINER
-        arguments["mounts"].append(
-            Mount(_IN_CONTAINER, str(login.resolve()), type="bind", read_only=True)
-        )
+    files = {name: Path(os.environ[name]) for name in CERTIFICATES if os.environ.get(name)}
+    files[CREDENTIALS] = Path(os.environ.get(CREDENTIALS) or _LOGIN).expanduser()
+    for name, path in files.items():
+        if path.is_file():
+            environment[name] = f"{_IN_CONTAINER}/{name}"
+            arguments["mounts"].append(
+                Mount(environment[name], str(path.resolve()), type="bind", read_only=True)
+            )

@@ -10,21 +10,26 @@ import codecs
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import DockerException, NotFound
+import requests
+from docker.errors import APIError, DockerException
 from kfp.local import docker_task_handler
 
 from pipeline.docker_engine import docker_engine, what_to_do
+from trainer.errors import InputError
 from trainer.progress import say
 
 RUNS, OWNER = "nextvlad.runs", "nextvlad.owner"
 """Labels of containers: the folder of runs, and the process that waits for them."""
 GRACE_SECONDS = 60
 """For a step that was told to end: the trainer saves a checkpoint first."""
+
+_FAILURES = (DockerException, requests.exceptions.RequestException)
 
 
 class StepContainers:
@@ -71,35 +76,37 @@ class StepContainers:
         """
         step = command[command.index("--function_to_execute") + 1]
         limit = self._memory.get(step)
-        container = None
+        # By name from the start: a signal may come before Docker has answered.
+        self._running = f"nextvlad-{step}-{uuid.uuid4().hex[:12]}"
         try:
-            container = client.containers.run(
-                image, command, detach=True, volumes=volumes,
+            container = client.containers.create(
+                image, _heeding_signals(command), name=self._running, volumes=volumes,
                 labels={RUNS: str(self._runs), OWNER: _process(os.getpid())},
                 mem_limit=limit, memswap_limit=limit,
                 device_requests=self._devices.get(image, []),
                 **arguments,
             )  # fmt: skip
-            self._running = container.id
+            container.start()
             _copy_output(container.logs(stream=True, follow=True))
             code = int(container.wait()["StatusCode"])
             container.reload()
             killed = container.attrs["State"]["OOMKilled"]
-        except DockerException as error:
+        except _FAILURES as error:
             print(f"error: {what_to_do(str(error))}")
             return 1
         except KeyboardInterrupt:
             self.stop()
             raise
         finally:
+            if self._running:
+                with contextlib.suppress(*_FAILURES):
+                    client.api.remove_container(self._running, force=True)
             self._running = ""
-            if container is not None:
-                with contextlib.suppress(DockerException):
-                    container.remove(force=True)
-        if code and (killed or (code == 137 and limit)):
-            print(f"error: it needs more memory than its limit of {limit or 'the engine'}")
+        if code and killed:
+            print(f"error: it needs more memory than {limit or 'this machine has'}")
         elif code == 137:
-            print("error: its container was killed")
+            perhaps = f", perhaps as it needs more memory than {limit}" if limit else ""
+            print(f"error: its container was killed{perhaps}")
         elif not code and not Path(_output_file(command)).is_file():
             print("error: its container ended well and left no outputs")
             return 1
@@ -107,28 +114,49 @@ class StepContainers:
 
     def stop(self) -> None:
         """End the step that runs, with time to save its state."""
-        if not self._running:
+        name, self._running = self._running, ""
+        if not name:
             return
-        with contextlib.suppress(Exception), docker_engine() as client:
-            container = client.containers.get(self._running)
-            # Its first process is a shell, which hands no signal on.
-            container.exec_run(["sh", "-c", "kill -TERM -1"])
-            with contextlib.suppress(Exception):
-                container.wait(timeout=GRACE_SECONDS)
-            with contextlib.suppress(NotFound):
-                container.remove(force=True)
+        with contextlib.suppress(InputError), docker_engine() as client:
+            with contextlib.suppress(*_FAILURES):
+                # Every process: the first ones hand no signal on.
+                client.containers.get(name).exec_run(["sh", "-c", "kill -TERM -1"])
+                client.api.wait(name, timeout=GRACE_SECONDS)
+            client.api.remove_container(name, force=True)
 
     def remove_left_behind(self) -> None:
         """Remove containers of these runs whose process was killed: they would write on."""
         with docker_engine() as client:
             for container in client.containers.list(
-                all=True, filters={"label": f"{RUNS}={self._runs}"}
+                all=True, filters={"label": f"{RUNS}={self._runs}"}, ignore_removed=True
             ):
-                pid, _, _ = container.labels.get(OWNER, "").partition(":")
-                if pid.isdigit() and _process(int(pid)) == container.labels[OWNER]:
+                owner = container.labels.get(OWNER, "")
+                namespace, _, process = owner.partition("/")
+                pid = process.partition(":")[0]
+                if namespace != _namespace() or (pid.isdigit() and _process(int(pid)) == owner):
                     continue
-                container.remove(force=True)
+                try:
+                    container.remove(force=True)
+                except APIError as error:
+                    if error.status_code not in (404, 409):  # another run removes it, too
+                        raise
+                    continue
                 say("docker", f"ended container {container.name} of a run that was killed")
+
+
+def _heeding_signals(command: list[str]) -> list[str]:
+    """KFP's command, whose shell waits for what it started when it is told to end.
+
+    Its death would be the container's, before the step has saved its state.
+    """
+    if command[:2] != ["sh", "-ec"]:
+        return command
+    return [*command[:2], f"trap : TERM\n{command[2]}", *command[3:]]
+
+
+def _namespace() -> str:
+    """The processes that this one can see, by a name: their numbers mean nothing to others."""
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _process(pid: int) -> str:
@@ -138,15 +166,19 @@ def _process(pid: int) -> str:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return f"{pid}:{fields[19]}"
+    return f"{_namespace()}/{pid}:{fields[19]}"
 
 
 def _copy_output(parts: Iterable[bytes]) -> None:
     """Print as it comes; a character may be cut between two parts."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    ended = True
     for part in parts:
-        print(decoder.decode(part), end="")
-    print(decoder.decode(b"", final=True), end="")
+        text = decoder.decode(part)
+        print(text, end="")
+        ended = text.endswith("\n") if text else ended
+    rest = decoder.decode(b"", final=True)
+    print(rest, end="\n" if rest or not ended else "")  # an error line begins a line
 
 
 def _output_file(command: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_the_sample_is_as_in_process(image):
     """`make pipeline-run` as it is, and with TARGET=docker; the first one's results are reused."""
     image("cpu")
     runs = {}
+    shutil.rmtree(ROOT / "build" / "docker-runs", ignore_errors=True)
     for target, folder in (("local", "runs"), ("docker", "build/docker-runs")):
         done = subprocess.run(
             ["make", "pipeline-run", f"TARGET={target}", f"RUNS={folder}",
@@ -125,14 +127,19 @@ def test_a_killed_training_container_ends_the_run_and_the_next_one_goes_on(engin
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_no_container(kind, engine, workplace):
-    process = started(workplace, "--set", "epochs=500")
+def test_an_interrupted_run_saves_its_state_and_leaves_no_container(kind, engine, workplace):
+    """Checkpoints are an hour apart: only one that the signal asked for can be gone on from."""
+    many = ("--set", "epochs=60", "training.checkpoint_minutes=60")
+    process = started(workplace, *many)
     until("epoch 3: mean loss", process)
     process.send_signal(kind)
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 128 + kind, output + errors
     assert "Traceback" not in output + errors
     assert ours(engine, workplace) == []
+    again = workplace.run(*many)
+    (epoch,) = re.findall(r"nextvlad: goes on at epoch (\d+), step \d+", again.stdout)
+    assert int(epoch) >= 3
 
 
 def test_a_container_whose_run_was_killed_is_ended_by_the_next_run(engine, workplace):
@@ -158,9 +165,7 @@ def test_bad_input_is_the_step_s_own_line(workplace, tiny_sample):
 def test_a_step_that_needs_more_memory_than_its_limit(workplace):
     done = workplace.run("--memory", "download=50m", expect=1)
     (line,) = done.stderr.splitlines()
-    assert line.startswith(
-        "error: step download failed: it needs more memory than its limit of 50m (log: "
-    )
+    assert line.startswith("error: step download failed: it needs more memory than 50m (log: ")
 
 
 def test_data_of_a_folder_is_read_and_never_written(workplace, tiny_sample, engine):
@@ -206,6 +211,29 @@ def test_a_container_that_leaves_no_outputs_is_no_success(engine, image, tmp_pat
     command = ["true", "--executor_input", given, "--function_to_execute", "gate"]
     code = StepContainers(tmp_path, {}, {}).run(engine, image("cpu"), command, {})
     assert code == 1
+
+
+def test_a_container_that_can_not_start_is_one_line_and_is_not_left(
+    engine, image, tmp_path, capsys
+):
+    from pipeline.targets.step_containers import StepContainers
+
+    command = ["/absent", "--executor_input", "{}", "--function_to_execute", "gate"]
+    workplace = Workplace(tmp_path)
+    code = StepContainers(workplace.runs, {}, {}).run(engine, image("cpu"), command, {})
+    assert code == 1
+    assert "error: Docker: " in capsys.readouterr().out
+    assert ours(engine, workplace) == []
+
+
+def test_a_line_without_an_end_does_not_hide_the_error(engine, image, tmp_path, capsys):
+    from pipeline.targets.step_containers import StepContainers
+
+    command = ["sh", "-c", "printf half; exit 137", "--executor_input", "{}",
+               "--function_to_execute", "gate"]  # fmt: skip
+    code = StepContainers(tmp_path, {}, {}).run(engine, image("cpu"), command, {})
+    assert code == 137
+    assert capsys.readouterr().out.splitlines() == ["half", "error: its container was killed"]
 
 
 def test_it_says_what_it_is_told(image, engine, tmp_path, capsys):

@@ -8,18 +8,9 @@ import pytest
 
 from pipeline import image_names
 from pipeline.docker_engine import what_to_do
-from pipeline.images import (
-    BASE_IMAGE,
-    BEAM_IMAGE,
-    Layer,
-    Settings,
-    _cause,
-    _line,
-    _lines_that_weigh,
-    dockerfile,
-    main,
-    size_table,
-)
+from pipeline.image_layers import Layer, _line, _lines_that_weigh, size_table
+from pipeline.image_names import dockerfile
+from pipeline.images import _PUSH_CAUSES, BASE_IMAGE, BEAM_IMAGE, Settings, _cause, main
 from tests.conftest import ROOT
 from trainer.errors import InputError
 
@@ -97,6 +88,7 @@ def test_sizes_for_people():
         ("cause: invalid peer certificate: UnknownIssuer", "CA=file.pem"),
         ("write /layers/x: no space left on device", "docker system prune"),
         ("error: Failed to fetch: x\n cause: dns error", "PIP_INDEX_URL"),
+        ("E: Failed to fetch http://deb.debian.org/x", "Debian's packages can not be reached"),
         ("THESE PACKAGES do not match the hashes", "its hash differs"),
         ("Step 1\nunknown instruction: FORM\n", "Docker: unknown instruction: FORM"),
         ("", "docker said nothing"),
@@ -104,6 +96,20 @@ def test_sizes_for_people():
 )
 def test_why_a_build_failed(output, words):
     assert words in _cause(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("denied: requested access to the resource is denied", "log in with docker login"),
+        (
+            'Get "https://r.example/v2/": dial tcp: lookup r.example: no such host',
+            "REGISTRY right?",
+        ),
+    ],
+)
+def test_why_a_push_failed(output, words):
+    assert words in _cause(output, _PUSH_CAUSES)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_what_docker_says_and_what_to_do(message, words, monkeypatch):
 
 
 def test_what_a_build_is_given(tmp_path, monkeypatch):
-    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    (tmp_path / "ca.pem").write_text(f"# Société\n{CERTIFICATE}", encoding="utf-8")
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     given = Settings("base:1", ca=tmp_path / "ca.pem").build_arguments("gpu")
     assert given["BASE_IMAGE"] == "base:1"

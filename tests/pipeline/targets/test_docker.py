@@ -82,13 +82,20 @@ def test_data_that_is_elsewhere_is_reached(changes, parameters, tmp_path, monkey
     login = tmp_path / "login.json"
     login.write_text("{}")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(login))
+    monkeypatch.setenv("SSL_CERT_FILE", str(login))
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     arguments = target._arguments(parameters | changes, tmp_path / "runs", [])
     assert "network_mode" not in arguments
     assert arguments["environment"]["HTTPS_PROXY"] == "http://proxy.example:3128"
-    inside = arguments["environment"]["GOOGLE_APPLICATION_CREDENTIALS"]
-    mount = arguments["mounts"][-1]
-    assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(login), inside, True)
+    certificates, credentials = arguments["mounts"][-2:]
+    for name, mount in (
+        ("SSL_CERT_FILE", certificates),
+        ("GOOGLE_APPLICATION_CREDENTIALS", credentials),
+    ):
+        inside = arguments["environment"][name]
+        assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (str(login), inside, True)
+    assert "REQUESTS_CA_BUNDLE" not in arguments["environment"]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     arguments = target._arguments(parameters | changes, tmp_path / "runs", [])
     assert arguments["network_mode"] == "host"
@@ -99,6 +106,8 @@ def test_other_kinds_of_engines(parameters, tmp_path):
     assert rootless["user"] == "0:0"
     selinux = target._arguments(parameters, tmp_path, ["name=selinux"])
     assert "label=disable" in selinux["security_opt"]
+    shifted = target._arguments(parameters, tmp_path, ["name=userns"])
+    assert shifted["userns_mode"] == "host"
 
 
 def test_limits_of_memory():
