@@ -6,9 +6,11 @@ Dockerfile can neither meet an old image nor an old result.
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
+from typing import IO
 
-from trainer.source_digest import source_digest
+from trainer.source_digest import source_digest, source_files
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "nextvlad-pipeline-{kind}"
@@ -24,9 +26,27 @@ LOCKS = ("bootstrap", "cpu", "gpu", "serving")
 
 def code_digest() -> str:
     """Digest of what a step's result depends on beside its inputs: code, libraries, images."""
+    return source_digest(_parts())
+
+
+def write_context(file: IO[bytes]) -> None:
+    """Write the build context, a tar archive: the files that the digest is of and no others.
+
+    Whatever the checkout's owner and permissions are, all may read them in an image.
+    """
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path in (path for part in _parts() for path in source_files(part)):
+            entry = tarfile.TarInfo(path.relative_to(ROOT).as_posix())
+            entry.size, entry.mode = path.stat().st_size, 0o644
+            entry.mtime = int(path.stat().st_mtime)
+            with path.open("rb") as content:
+                archive.addfile(entry, content)
+
+
+def _parts() -> list[Path]:
     locks = [ROOT / "requirements" / f"{name}.txt" for name in LOCKS]
     docker = sorted(path for path in (ROOT / "docker").iterdir() if path.is_file())
-    return source_digest([ROOT / "trainer", ROOT / "components", *locks, *docker])
+    return [ROOT / "trainer", ROOT / "components", *locks, *docker]
 
 
 def image_name(kind: str, registry: str = "") -> str:

@@ -12,18 +12,19 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import docker
 
 from pipeline.bill_of_materials import write_bill_of_materials
 from pipeline.docker_engine import FULL, PROXIES, docker_engine, what_to_do
 from pipeline.image_layers import layers, size_table
-from pipeline.image_names import KINDS, ROOT, dockerfile, image_name
+from pipeline.image_names import KINDS, ROOT, dockerfile, image_name, write_context
 from trainer.errors import InputError, reported
 from trainer.progress import duration
 from trainer.source_digest import commit_of
@@ -131,7 +132,14 @@ def build(kind: str, settings: Settings, output: Path, anew: bool = False) -> st
         print(f"[images] {kind}: {name} is there already")
         return name
     print(f"[images] {kind}: builds {name} from {base}", flush=True)
-    command = ["docker", "build", "--file", str(dockerfile(kind)), "--tag", name]
+    command = [
+        "docker",
+        "build",
+        "--file",
+        dockerfile(kind).relative_to(ROOT).as_posix(),
+        "--tag",
+        name,
+    ]
     command += ["--label", f"{BASE}={base}", "--label", f"{MADE_FROM}={made_from}"]
     command += ["--no-cache"] if anew else []
     for key, value in settings.build_arguments(kind).items():
@@ -140,12 +148,12 @@ def build(kind: str, settings: Settings, output: Path, anew: bool = False) -> st
     for proxy in PROXIES:
         command += ["--build-arg", proxy] if proxy in os.environ else []
     start = time.monotonic()
-    _run(
-        [*command, str(ROOT)],
-        output / f"image-{kind}.log",
-        f"image {name} was not built",
-        _BUILD_CAUSES,
-    )
+    failure = f"image {name} was not built"
+    with tempfile.TemporaryFile() as context:
+        write_context(context)
+        context.seek(0)
+        log = output / f"image-{kind}.log"
+        _run([*command, "-"], log, failure, _BUILD_CAUSES, context)
     print(f"[images] {kind}: built in {duration(time.monotonic() - start)}", flush=True)
     return name
 
@@ -179,7 +187,13 @@ def _certificates(path: Path) -> str:
     return text
 
 
-def _run(command: list[str], log: Path, failure: str, causes: Sequence[tuple[str, str]]) -> None:
+def _run(
+    command: list[str],
+    log: Path,
+    failure: str,
+    causes: Sequence[tuple[str, str]],
+    given: IO[bytes] | None = None,
+) -> None:
     """Run Docker's command, its output in a file, its milestones shown.
 
     Raises:
@@ -189,8 +203,9 @@ def _run(command: list[str], log: Path, failure: str, causes: Sequence[tuple[str
         raise InputError("the command docker is not there: https://docs.docker.com/engine/install/")
     log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+        command, stdin=given or subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
     assert process.stdout is not None
     seen: list[str] = []
     with process, log.open("w", encoding="utf-8") as file:

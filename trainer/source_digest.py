@@ -20,11 +20,15 @@ def source_digest(paths: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for root in paths:
-        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if _is_source(p))
-        for file in files:
+        for file in source_files(root):
             name = file.relative_to(root.parent).as_posix()
             digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def source_files(root: Path) -> list[Path]:
+    """A file, or the files below a folder that count, sorted."""
+    return [root] if root.is_file() else sorted(p for p in root.rglob("*") if _is_source(p))
 
 
 def trainer_digest() -> str:

@@ -1,10 +1,7 @@
 """What is in the images, and what is not."""
 
-import io
 import json
 import re
-import shutil
-import tarfile
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -118,30 +115,3 @@ def test_the_commit_is_known_without_git(engine, image):
     ]
     said = ask(engine, image("cpu"), f"python3 -c '{code}'")
     assert said.startswith("code digest" if revision == "unknown" else f"commit {revision}, code")
-
-
-def test_only_sources_reach_an_image(engine, tmp_path):
-    """A key that lies between the code does not; the rules are the repository's own."""
-    context = tmp_path / "context"
-    for name in ("trainer/a.py", "trainer/b/c.py", "trainer/b/page.css", "components/d/e.py",
-                 "requirements/cpu.txt", "trainer/.env", "trainer/b/key.json", "components/a.md",
-                 "trainer/__pycache__/a.pyc", "secret.pem", "requirements/cpu.in"):  # fmt: skip
-        (context / name).parent.mkdir(parents=True, exist_ok=True)
-        (context / name).write_text("x")
-    shutil.copy(ROOT / ".dockerignore", context)
-    (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY . /\nCMD ["x"]\n')
-    built, _ = engine.images.build(
-        path=str(context), dockerfile=str(tmp_path / "Dockerfile"), tag="nextvlad-context:test",
-        rm=True,
-    )  # fmt: skip
-    container = engine.containers.create(built.id)
-    try:
-        with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
-            files = {one.name for one in archive.getmembers() if one.isfile() and one.size == 1}
-    finally:
-        container.remove()
-        engine.images.remove(built.id, force=True)
-    assert files == {
-        "trainer/a.py", "trainer/b/c.py", "trainer/b/page.css", "components/d/e.py",
-        "requirements/cpu.txt",
-    }  # fmt: skip

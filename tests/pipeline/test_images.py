@@ -1,8 +1,10 @@
 """Building images: what is said, what is passed on, what can not be; the engine is not needed."""
 
+import io
 import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -30,6 +32,27 @@ def test_names_are_of_what_is_in_them(tmp_path, monkeypatch):
         (tmp_path / path).write_text("other")
         seen.add(image_names.image_name("cpu"))
     assert len(seen) == 4
+    # The context has the files of the digest, readable by all, and nothing between them.
+    for path in (
+        "trainer/.env",
+        "components/key.json",
+        "docker/x/models.config",
+        "trainer/page.css",
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("secret")
+    (tmp_path / "components/a.py").chmod(0o600)
+    file = io.BytesIO()
+    image_names.write_context(file)
+    file.seek(0)
+    with tarfile.open(fileobj=file) as archive:
+        assert {one.name for one in archive} == {
+            "components/a.py", "trainer/page.css", "docker/steps.Dockerfile",
+            *(f"requirements/{name}.txt" for name in image_names.LOCKS),
+        }  # fmt: skip
+        assert {one.mode for one in archive} == {0o644}
+        assert archive.extractfile("components/a.py").read() == b"other"
+    (tmp_path / "trainer/page.css").unlink()
     # What only tests and checks use is in no image.
     (tmp_path / "requirements" / "dev.txt").write_text("b==2")
     assert image_names.image_name("cpu", "r.example/p/") in {f"r.example/p/{one}" for one in seen}
