@@ -109,7 +109,7 @@ def test_the_sample_is_as_in_process(image):
 
 
 def test_a_killed_training_container_ends_the_run_and_the_next_one_goes_on(engine, workplace):
-    many = ("--set", "epochs=20", "training.checkpoint_minutes=0.005")
+    many = ("--set", "epochs=40", "training.checkpoint_minutes=0.005")
     process = started(workplace, *many)
     until("epoch 3: mean loss", process)
     (container,) = ours(engine, workplace)
@@ -123,13 +123,13 @@ def test_a_killed_training_container_ends_the_run_and_the_next_one_goes_on(engin
     done = workplace.run(*many)
     assert re.search(r"nextvlad: goes on at epoch \d+, step \d+", done.stdout)
     history = read_json(workplace.last() / "trained_model" / "training.json")["model"]["history"]
-    assert [row["epoch"] for row in history] == list(range(1, 21))
+    assert [row["epoch"] for row in history] == list(range(1, 41))
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_its_state_and_leaves_no_container(kind, engine, workplace):
     """Checkpoints are an hour apart: only one that the signal asked for can be gone on from."""
-    many = ("--set", "epochs=20", "training.checkpoint_minutes=60")
+    many = ("--set", "epochs=40", "training.checkpoint_minutes=60")
     process = started(workplace, *many)
     until("epoch 3: mean loss", process)
     process.send_signal(kind)
