@@ -132,14 +132,8 @@ def build(kind: str, settings: Settings, output: Path, anew: bool = False) -> st
         print(f"[images] {kind}: {name} is there already")
         return name
     print(f"[images] {kind}: builds {name} from {base}", flush=True)
-    command = [
-        "docker",
-        "build",
-        "--file",
-        dockerfile(kind).relative_to(ROOT).as_posix(),
-        "--tag",
-        name,
-    ]
+    file = dockerfile(kind).relative_to(ROOT).as_posix()
+    command = ["docker", "build", "--file", file, "--tag", name]
     command += ["--label", f"{BASE}={base}", "--label", f"{MADE_FROM}={made_from}"]
     command += ["--no-cache"] if anew else []
     for key, value in settings.build_arguments(kind).items():

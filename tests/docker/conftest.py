@@ -23,7 +23,8 @@ def engine():
         with docker_engine() as client:
             yield client
     except InputError as error:
-        pytest.skip(str(error))
+        # Whoever asks for these tests has an engine: passing over them all would look like success.
+        pytest.fail(str(error))
 
 
 @pytest.fixture(scope="session")
