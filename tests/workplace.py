@@ -47,6 +47,13 @@ class Workplace:
         assert done.returncode == expect, done.stdout + done.stderr
         return done
 
+    def error(self, *arguments):
+        """The one line that a run which can not be ends with, beside no traceback."""
+        done = self.run(*arguments, expect=1)
+        assert "Traceback" not in done.stdout + done.stderr
+        (line,) = done.stderr.splitlines()
+        return line
+
     def last(self):
         return sorted(path for path in self.runs.iterdir() if not path.name.startswith("."))[-1]
 

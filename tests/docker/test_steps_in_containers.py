@@ -160,14 +160,12 @@ def test_a_container_whose_run_was_killed_is_ended_by_the_next_run(engine, workp
 def test_bad_input_is_the_step_s_own_line(workplace, tiny_sample):
     path = tiny_sample / "validate" / "validate0000.tfrecord"
     path.write_bytes(path.read_bytes()[:-5])
-    done = workplace.run("--data", str(tiny_sample), expect=1)
-    (line,) = done.stderr.splitlines()
+    line = workplace.error("--data", str(tiny_sample))
     assert line.startswith(f"error: step download failed: {path}: record 9 (at byte ")
 
 
 def test_a_step_that_needs_more_memory_than_its_limit(workplace):
-    done = workplace.run("--memory", "download=50m", expect=1)
-    (line,) = done.stderr.splitlines()
+    line = workplace.error("--memory", "download=50m")
     assert line.startswith("error: step download failed: it needs more memory than 50m (log: ")
 
 
@@ -191,8 +189,7 @@ def test_an_image_that_is_not_there(image, tmp_path):
     code = tmp_path / "code"
     subprocess.run(["git", "clone", "-q", ROOT, code], check=True)
     (code / "trainer" / "more.py").write_text("")
-    done = Workplace(tmp_path, code, ["--target", "docker"]).run(expect=1)
-    (line,) = done.stderr.splitlines()
+    line = Workplace(tmp_path, code, ["--target", "docker"]).error()
     assert re.fullmatch(
         r"error: image nextvlad-pipeline-cpu:\w{16} is not there: make images", line
     )
