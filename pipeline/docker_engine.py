@@ -21,6 +21,11 @@ FULL = (
     "Docker has no space left: `docker system df` says for what, `docker system prune` frees some"
 )
 
+NO_GPU = (
+    "this machine's Docker can give no GPU: it needs NVIDIA's driver and container toolkit "
+    "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/)"
+)
+
 
 @contextlib.contextmanager
 def docker_engine() -> Iterator[docker.DockerClient]:
@@ -70,6 +75,8 @@ def what_to_do(message: str) -> str:
             f"no Docker engine answers at {where}: start it (sudo systemctl start docker), install "
             "it (https://docs.docker.com/engine/install/), or say where it is with DOCKER_HOST"
         )
-    if "no space left on device" in message:
+    if "no space left on device" in message.lower():
         return FULL
+    if re.search(r"could not select device driver|nvidia-container-cli|libnvidia-ml", message):
+        return NO_GPU
     return f"Docker: {message}"

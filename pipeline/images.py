@@ -36,8 +36,13 @@ LARGEST_ARGUMENT = 100_000
 """Bytes: Linux passes no argument of 128 KiB to a process."""
 _MILESTONE = re.compile(r"Step \d+/\d+ : (FROM|COPY|RUN)|#\d+ \[.*(FROM|COPY|RUN)|.*: Pushed")
 """Lines of the classic builder, of BuildKit and of a push that people want to see."""
+_THAT_IT_FAILED = re.compile(
+    r"^The command .* returned a non-zero code|executor failed running|did not complete success|"
+    r"^ > \[.*:$|^-+$"
+)
+"""Builders' last words, which say that a command failed and not why."""
 _BUILD_CAUSES = (
-    (r"no space left on device", FULL),
+    (r"[Nn]o space left on device", FULL),
     (
         r"pull access denied|manifest unknown|manifest for .* not found|failed to resolve source|"
         r"registry-1\.docker\.io|failed to do request: Head|error pulling image|"
@@ -217,7 +222,8 @@ def _cause(output: str, causes: Sequence[tuple[str, str]] = _BUILD_CAUSES) -> st
     for pattern, words in causes:
         if re.search(pattern, output):
             return words
-    last = [line for line in output.splitlines() if line.strip()]
+    lines = [re.sub(r"^#\d+ [\d.]+ ", "", line) for line in output.splitlines()]
+    last = [line for line in lines if line.strip() and not _THAT_IT_FAILED.search(line)]
     return what_to_do(last[-1]) if last else "docker said nothing"
 
 

@@ -86,9 +86,18 @@ def docker_runner(
                 gpu = " IMAGES='cpu gpu'" if image == image_name("gpu") else ""
                 raise InputError(f"image {image} is not there: make images{gpu}") from None
         information = client.info()
-    gpus = {}
-    if target.gpu_image != target.cpu_image:
-        gpus[target.gpu_image] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+        gpus = {}
+        if target.gpu_image != target.cpu_image:
+            gpus[target.gpu_image] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+            # Asked now: an hour of other steps may come before the first that needs one.
+            probe = client.containers.create(
+                target.gpu_image, ["true"], network_mode="none",
+                device_requests=gpus[target.gpu_image],
+            )  # fmt: skip
+            try:
+                probe.start()
+            finally:
+                probe.remove(force=True)
     containers = StepContainers(runs, memory, gpus)
     containers.remove_left_behind()
     with containers.used_by_kfp():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -10,10 +11,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 from pipeline.bill_of_materials import write_bill_of_materials
 from pipeline.images import layers
 from tests.conftest import ROOT
+from tests.workplace import Workplace
 
 pytestmark = pytest.mark.docker
-KINDS = ("cpu", "serving", "dataflow")
-LARGEST = {"cpu": 2.2e9, "serving": 1.3e9, "dataflow": 2.25e9}
+KINDS = ("cpu", "gpu", "serving", "dataflow")
+LARGEST = {"cpu": 2.2e9, "gpu": 7.2e9, "serving": 1.3e9, "dataflow": 2.25e9}
 
 
 def ask(engine, name, script):
@@ -37,7 +39,7 @@ def test_its_labels_and_user(kind, engine, image):
     assert labels["base.name"]
     assert config["User"] == "10001:10001"
     # KFP brings its own command; a cluster would pass over an entry point anyway.
-    assert bool(config["Entrypoint"]) == (kind != "cpu")
+    assert bool(config["Entrypoint"]) == (kind not in ("cpu", "gpu"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,7 +55,7 @@ def test_layers_are_named_as_in_the_dockerfile(kind, image):
     assert not [line for line in lines if re.search("buildkit|dir:|file:", line)]
 
 
-@pytest.mark.parametrize("kind", ["cpu", "serving"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "serving"])
 def test_no_tools_no_caches_nothing_of_the_build(kind, engine, image):
     script = """
         for tool in gcc cc g++ make git curl uv strip; do command -v $tool; done
@@ -70,7 +72,7 @@ def test_no_tools_no_caches_nothing_of_the_build(kind, engine, image):
     assert "PIP_INDEX_URL" not in history
 
 
-@pytest.mark.parametrize("kind", ["cpu", "serving"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "serving"])
 def test_every_module_is_compiled(kind, engine, image):
     script = """
         python3 - <<'END'
@@ -98,7 +100,7 @@ def test_the_bill_of_materials(kind, image, tmp_path):
     bill = json.loads(path.read_text())
     assert len(bill["components"]) == count
     urls = {component["purl"] for component in bill["components"]}
-    lock = "serving" if kind == "serving" else "cpu"
+    lock = kind if kind in ("gpu", "serving") else "cpu"
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     # Those for every system and Python.
     locked = re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.M)
@@ -106,6 +108,33 @@ def test_the_bill_of_materials(kind, image, tmp_path):
     for name, version in locked:
         assert f"pkg:pypi/{name}@{version}" in urls
     assert any(url.startswith("pkg:deb/debian/libc6@") for url in urls)
+
+
+def test_cuda_lacks_nothing_but_the_driver(engine, image):
+    script = """
+        cd /opt/venv/lib/python3*/site-packages
+        python3 - <<'END'
+import ctypes, glob, os
+for path in sorted(glob.glob("nvidia/*/lib/*.so*")):
+    try:
+        ctypes.CDLL(os.path.abspath(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        print(error)
+END
+        nvidia/cuda_nvcc/bin/ptxas --version | head -1
+    """
+    lines = ask(engine, image("gpu"), script).splitlines()
+    assert lines.pop() == "ptxas: NVIDIA (R) Ptx optimizing assembler"
+    assert all(line.startswith("libcuda.so.1: cannot open") for line in lines)
+
+
+def test_a_gpu_is_asked_for_before_the_first_step(image, tmp_path):
+    image("gpu")
+    if shutil.which("nvidia-container-cli"):
+        pytest.skip("this machine can give containers a GPU")
+    workplace = Workplace(tmp_path, flags=["--target", "docker", "--gpu"])
+    assert "container toolkit" in workplace.error()
+    assert not list(workplace.runs.glob("2*"))
 
 
 def test_the_commit_is_known_without_git(engine, image):

@@ -110,10 +110,20 @@ def test_sizes_for_people():
         ('Get "https://registry-1.docker.io/v2/": dial tcp: lookup', "docker/debian_base.sh"),
         ("cause: invalid peer certificate: UnknownIssuer", "CA=file.pem"),
         ("write /layers/x: no space left on device", "docker system prune"),
+        ("cause: failed to write `/tmp/x`: No space left on device (os error 28)", "system prune"),
         ("error: Failed to fetch: x\n cause: dns error", "PIP_INDEX_URL"),
         ("E: Failed to fetch http://deb.debian.org/x", "Debian's packages can not be reached"),
         ("THESE PACKAGES do not match the hashes", "its hash differs"),
         ("Step 1\nunknown instruction: FORM\n", "Docker: unknown instruction: FORM"),
+        (
+            "\x1b[91merror: it is broken\n\x1b[0mThe command 'x' returned a non-zero code: 3",
+            "Docker: error: it is broken",
+        ),
+        (  # as BuildKit says the same
+            "#5 0.207 error: it is broken\n#5 ERROR: executor failed running [x]: exit code: 3\n"
+            "------\n > [2/2] RUN x:\n------\nexecutor failed running [x]: exit code: 3",
+            "Docker: error: it is broken",
+        ),
         ("", "docker said nothing"),
     ],
 )
@@ -148,6 +158,10 @@ def test_why_a_push_failed(output, words):
             "no Docker engine answers at /var/run/docker.sock: start it",
         ),
         ("mkdir /var/lib/docker: no space left on device", "docker system prune"),
+        (
+            "500 Server Error: could not select device driver with capabilities: [[gpu]]",
+            "container toolkit",
+        ),
         ("something\n else", "Docker: something else"),
     ],
 )
