@@ -99,6 +99,7 @@ lint: setup-dev ## ruff, mypy and the import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/hadolint docker/*.Dockerfile
+	@.venv/bin/shellcheck docker/*.sh requirements/*.sh .ci/*.sh .ci/run
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 

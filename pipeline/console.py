@@ -75,8 +75,8 @@ class Console(io.TextIOBase):
     def skipped(self, step: str) -> None:
         """Say that an earlier result of a step is used; KFP tells only a log that is off."""
         self.cached.append(step)
-        self._say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
-        self._say(f"[{step}] nothing that it depends on changed: earlier result used")
+        self.say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
+        self.say(f"[{step}] nothing that it depends on changed: earlier result used")
 
     def _line(self, line: str) -> None:
         if not line.strip():
@@ -87,27 +87,32 @@ class Console(io.TextIOBase):
             error.filename = self._log.name
             raise
         if match := _STARTED.search(line):
-            self._started = time.monotonic()
-            self.tail = []
-            step = match[1]
-            self._say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
+            self.started(match[1])
         elif match := _FINISHED.search(line):
-            self._finished(match[1], match[2])
+            self.finished(match[1], time.monotonic() - self._started, match[2] == "SUCCESS")
         elif match := _ERROR.match(line):
             self.error = match[1]
         elif _FOR_PEOPLE.match(line):
-            self._say(line.strip())
+            self.say(line.strip())
         else:
             self.tail = [*self.tail[1 - _TAIL_LINES :], line]
 
-    def _finished(self, step: str, status: str) -> None:
-        self.seconds[step] = time.monotonic() - self._started
-        if status == "SUCCESS":
+    def started(self, step: str) -> None:
+        """A step has begun."""
+        self._started = time.monotonic()
+        self.tail = []
+        self.say(f"\n── {step} " + "─" * max(0, 66 - len(step)))
+
+    def finished(self, step: str, seconds: float, well: bool) -> None:
+        """A step has ended."""
+        self.seconds[step] = seconds
+        if well:
             self.error = ""
-            self._say(f"[{step}] took {duration(self.seconds[step])}")
+            self.say(f"[{step}] took {duration(self.seconds[step])}")
         else:
             self.failed = step
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line for people."""
         self._terminal.write(line + "\n")
         self._terminal.flush()

@@ -101,7 +101,7 @@ def final_table(run: Run) -> str:
 
 
 def write_report(run: Run) -> None:
-    """Write `report.html` and `summary.json` into the run's folder."""
+    """Write `report.html` into the run's folder."""
     manifest, evaluation = run.manifest(), run.evaluation()
     statistics = read_statistics(run.artifacts["example_statistics"], manifest.fingerprint)
     classes = read_classes(run.artifacts["evaluation"])

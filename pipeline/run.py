@@ -1,11 +1,10 @@
-"""`python -m pipeline.run`: run the DAG on this machine with KFP's local runner."""
+"""`python -m pipeline.run`: run the DAG, by KFP's local runner or on a cluster."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import functools
 import os
 import signal
@@ -18,23 +17,29 @@ from typing import Any, NoReturn
 
 from kfp import local
 
-from components.download.plan import is_release
-from components.download.step import SAMPLE
+from pipeline.clusters.flags import add_endpoint_flags, endpoint_of
+from pipeline.clusters.following import Pace
+from pipeline.clusters.kind import running_cluster
+from pipeline.clusters.running import EXPERIMENT, PodSettings, pod_settings, run_on_cluster
 from pipeline.console import Console
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run, final_table, write_report
 from pipeline.results import RecordingCache
+from pipeline.run_folder import STATE, new_run_folder, with_places, with_whole_names
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
+from pipeline.targets.kind import kind_target
+from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import Target, build
 from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import local_path, read_json, write_json
+from trainer.parameter import nearest
 from trainer.progress import duration
 
-STATE = ".pipeline"
-"""What outlives a run, below the folder of runs: data, checkpoints, KFP's cache."""
+CLUSTERS = ("kind", "kfp")
+"""Targets where KFP runs the DAG, not this process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +72,9 @@ def run_pipeline(
     place = place or Place(local_target(), local_runner)
     start = time.monotonic()
     state = runs / STATE
-    parameters = parameters | {
-        "destination": _absolute(parameters["destination"]) or str(state / "data"),
-        "checkpoint_root": _absolute(parameters["checkpoint_root"]) or str(state / "checkpoints"),
-    }
+    parameters = with_places(parameters, runs)
     with place.runner(parameters, runs) as runner:
-        folder = _new_run_folder(runs)
+        folder = new_run_folder(runs)
         (folder / "artifacts").mkdir()  # Docker would make it as root
         write_json(folder / "parameters.json", parameters)
         print(f"run {folder}")
@@ -107,11 +109,6 @@ def run_pipeline(
     return run
 
 
-def _absolute(place: str) -> str:
-    """A folder by its whole name, as steps start elsewhere; a URI, or nothing, as it is."""
-    return str(Path(place).resolve()) if place and "://" not in place else place
-
-
 def _artifacts(
     results: RecordingCache, parameters: dict[str, Any], blessed: bool
 ) -> dict[str, str]:
@@ -137,23 +134,6 @@ def _fail(console: Console, folder: Path) -> NoReturn:
     raise InputError(f"step {console.failed} failed, see the lines above (log: {log})")
 
 
-def _new_run_folder(runs: Path) -> Path:
-    """`runs/<time>`; two runs that start in one second get two folders."""
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{runs}: runs can not be put there ({error.strerror})") from None
-    stamp = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-        folder = runs / f"{stamp}{suffix}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise InputError(f"{runs / stamp}: there are 99 runs of this second already")
-
-
 def _end_children(number: int, _frame: Any) -> NoReturn:
     """End the running step too, which would otherwise go on without a parent."""
     if StepContainers.current:
@@ -172,18 +152,49 @@ def _terminate_below(children: Path) -> None:
             os.kill(int(child), signal.SIGTERM)
 
 
-def _place(target: str, memory: list[str], gpu: bool) -> Place:
-    if target == "docker":
-        images = docker_target(gpu)
-        return Place(images, functools.partial(docker_runner, images, memory_limits(memory)))
-    if target != "local":
-        raise InputError(
-            f"TARGET is {target!r}, expected local or docker (for Vertex AI and Kubernetes: make "
-            "compile)"
-        )
-    if memory or gpu:
-        raise InputError("limits of memory and --gpu are for TARGET=docker")
+def _place(options: argparse.Namespace) -> Place:
+    if options.target == "docker":
+        images = docker_target(options.gpu)
+        limits = memory_limits(options.memory)
+        return Place(images, functools.partial(docker_runner, images, limits))
     return Place(local_target(), local_runner)
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Raise `InputError` unless there is such a target and it takes the settings that are given."""
+    targets = ("local", "docker", *CLUSTERS)
+    if options.target not in targets:
+        raise InputError(
+            f"TARGET is {options.target!r}, expected one of {', '.join(targets)} (for Vertex AI: "
+            f"make compile){nearest(options.target, targets)}"
+        )
+    if options.target != "docker" and (options.memory or options.gpu):
+        raise InputError("limits of memory and --gpu are for TARGET=docker")
+    if options.target not in CLUSTERS and (options.host or options.kfp):
+        raise InputError(f"KFP_HOST and KFP are for TARGET={' and TARGET='.join(CLUSTERS)}")
+    if options.target == "kind" and options.host:
+        raise InputError("TARGET=kind is the cluster of make kind-up: for KFP_HOST give TARGET=kfp")
+    if options.target == "kfp" and not options.host:
+        raise InputError("TARGET=kfp: KFP_HOST is missing, the address of KFP's API or pages")
+    if options.target == "kfp" and "{kind}" not in options.image:
+        raise InputError(
+            "TARGET=kfp: IMAGE is missing, expected a name that the cluster can pull, with {kind} "
+            "for cpu or gpu, such as registry.example/nextvlad-pipeline-{kind}:<digest>"
+        )
+
+
+def _run_on_cluster(options: argparse.Namespace, parameters: dict[str, Any]) -> Run | None:
+    settings = pod_settings(options.kfp)
+    runs = options.runs.resolve()
+    target: KubernetesTarget
+    if options.target == "kind":
+        parameters = with_places(parameters, runs)
+        target = kind_target(running_cluster(), settings, parameters, not options.no_cache)
+    else:
+        target = settings.target("kfp", options.image, not options.no_cache)
+    pace = Pace(start_seconds=settings.start_seconds)
+    experiment = options.experiment or EXPERIMENT
+    return run_on_cluster(endpoint_of(options), target, parameters, runs, experiment, pace)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -196,7 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
     parser.add_argument(
-        "--target", default="local", help="local (processes of this environment) or docker"
+        "--target",
+        default="local",
+        help="local (processes of this environment), docker, kind (the cluster of make kind-up) or "
+        "kfp (any other)",
     )
     parser.add_argument(
         "--memory", nargs="*", default=[], metavar="STEP=SIZE",
@@ -205,29 +219,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--gpu", action="store_true", help="docker: train and evaluate on this machine's GPUs"
     )
+    parser.add_argument(
+        "--kfp", nargs="*", default=[], metavar="NAME=VALUE", help="kind, kfp: of the pods: "
+        + ", ".join(field.name for field in dataclasses.fields(PodSettings)),
+    )  # fmt: skip
+    parser.add_argument(
+        "--image", default="", help="kfp: name with {kind} for cpu or gpu that the cluster can pull"
+    )
+    add_endpoint_flags(parser)
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_children)
     with reported():
-        place = _place(options.target, options.memory, options.gpu)
+        _check_target(options)
         file = read_configuration(options.config, CONFIGS)
         configuration = merged(file, parse_settings(options.settings))
         if options.data:
             configuration["data_source"] = options.data
         parameters = pipeline_parameters(configuration)
-        source, champion = parameters["data_source"], parameters["champion"]
-        if source != SAMPLE and not is_release(source):
-            parameters["data_source"] = _absolute(source)
-        if not champion.startswith("projects/"):
-            parameters["champion"] = _absolute(champion)
+        if options.target != "kfp":  # whose folders are not this machine's
+            parameters = with_whole_names(parameters)
+        if options.target in CLUSTERS:
+            on_cluster = _run_on_cluster(options, parameters)
+            if on_cluster is None:
+                print("\ndone: the results are on the cluster, see its pages")
+                return
+            _show(on_cluster)
+            return
+        place = _place(options)
         try:
             run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache, place)
         except KeyboardInterrupt:
             print("\ninterrupted: start it again, finished steps and checkpoints are kept")
             raise SystemExit(130) from None
-        print(f"\n── done in {duration(run.wall_seconds)} " + "─" * 54)
-        print(final_table(run))
+        _show(run)
+
+
+def _show(run: Run) -> None:
+    print(f"\n── done in {duration(run.wall_seconds)} " + "─" * 54)
+    print(final_table(run))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ from components.download.component import download
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.gate.component import gate
+from components.publish.component import publish
 from components.statistics.component import statistics
 from components.train.component import train
 
 NAME = "nextvlad-training"
 STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
+PUBLISH = "publish"
+"""What a target may add: results are copied to `destination`, out of the cluster's own store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +32,16 @@ class Target:
         cpu_image, gpu_image: container images by dependency set; their tags carry a digest of
             the code, so that no cache can serve the results of other code.
         beam_pipeline_args: options of the statistics step's Beam engine.
+        extra_steps: that the other targets do not have; `PUBLISH`.
+        caching: whether steps whose inputs are those of an earlier run are skipped.
     """
 
     name: str
     cpu_image: str
     gpu_image: str
     beam_pipeline_args: tuple[str, ...] = ()
+    extra_steps: tuple[str, ...] = ()
+    caching: bool = True
 
     def place(self, step: str, task: dsl.PipelineTask) -> None:
         """Ask for the machine that a step needs; nothing more here."""
@@ -44,7 +51,7 @@ def build(target: Target) -> Any:
     """The pipeline as KFP compiles or runs it, for one place to run."""
 
     def on(task: dsl.PipelineTask, image: str = target.cpu_image) -> dsl.PipelineTask:
-        task.set_container_image(image).set_caching_options(True)
+        task.set_container_image(image).set_caching_options(target.caching)
         target.place(task.name, task)
         return task
 
@@ -135,8 +142,25 @@ def build(target: Target) -> Any:
         verdict = on(
             gate(evaluation=evaluated.outputs["evaluation"], min_gap=min_gap, overrides=overrides)
         )
+
+        def published(**more: Any) -> None:
+            if PUBLISH in target.extra_steps:
+                # Always runs: where it writes is outside of what the cluster's cache knows.
+                on(
+                    publish(
+                        destination=destination,
+                        run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                        examples=examples,
+                        example_statistics=measured.outputs["example_statistics"],
+                        trained_model=trained.outputs["trained_model"],
+                        evaluation=evaluated.outputs["evaluation"],
+                        verdict=verdict.outputs["verdict"],
+                        **more,
+                    )
+                ).set_caching_options(False)
+
         with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
-            on(
+            exported = on(
                 export(
                     examples=examples,
                     trained_model=trained.outputs["trained_model"],
@@ -145,5 +169,9 @@ def build(target: Target) -> Any:
                     overrides=overrides,
                 )
             )
+            published(serving_model=exported.outputs["serving_model"])
+        if PUBLISH in target.extra_steps:
+            with dsl.If(verdict.outputs["Output"] == False, name="refused"):  # noqa: E712
+                published()
 
     return training_pipeline

@@ -25,13 +25,22 @@ from components.download.store import Store
 from trainer import files, record_format, records
 from trainer.config import Config, DownloadConfig
 from trainer.errors import InputError
-from trainer.files import atomic_directory, json_bytes, local_path, read_json, write_json
+from trainer.files import (
+    atomic_directory,
+    json_bytes,
+    local_path,
+    read_json,
+    write_file,
+    write_json,
+)
 from trainer.manifest import MANIFEST, SPLITS, Manifest, Shard
 from trainer.progress import say
 from trainer.segment_labels import parse_segment_labels
 from trainer.source_digest import source_digest
 
 SAMPLE = "sample"
+OBJECT_STORES = ("minio://", "s3://")
+"""Where KFP on a cluster keeps artifacts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +81,8 @@ def run_download(
 
     Returns:
         The URI of the folder that holds the manifest, and the data's fingerprint. With a
-        destination the URI follows from the data alone, so that whatever ran on it is found again.
+        destination the URI follows from the data alone, so that whatever ran on it is found again
+        (but in a cluster's object store, whose cache goes by the fingerprint).
 
     Raises:
         InputError: no such source, no shards, a damaged one, or shards that could not be had.
@@ -94,6 +104,10 @@ def run_download(
         folder = f"manifests/{manifest.fingerprint}"
         store.write(f"{folder}/{MANIFEST}" if destination else MANIFEST, content)
     uri = f"{destination.rstrip('/')}/{folder}" if destination else artifact_uri
+    if destination and artifact_uri.startswith(OBJECT_STORES):
+        # The cluster carries artifacts itself, and fails for one that lies elsewhere.
+        write_file(Path(artifact) / MANIFEST, content)
+        uri = artifact_uri
     counts = ", ".join(
         f"{manifest.records(split):,} {split}" for split in SPLITS if manifest.records(split)
     )

@@ -14,6 +14,7 @@ import yaml
 from pipeline.check_spec import check_spec
 from pipeline.compile import compile_target, main, targets
 from pipeline.image_names import code_digest
+from pipeline.training_pipeline import STEPS
 from trainer.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -50,10 +51,37 @@ def test_every_executor_has_its_own_image_and_machine(spec):
 def test_kubernetes_has_its_settings_in_a_second_document():
     _, platform = yaml.safe_load_all((GOLDEN / "kubernetes.yaml").read_text())
     settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(settings) == 6
+    assert len(settings) == len(STEPS) + 2  # publish, of a blessed and of a refused model
     for one in settings.values():
         assert one["imagePullPolicy"] == "IfNotPresent"
         assert one["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+
+
+def tasks_of(spec):
+    """By name, what each task of the DAG is: its component's code and where its inputs are from."""
+    found = {}
+    for part in (spec["root"], *spec["components"].values()):
+        for name, task in part.get("dag", {}).get("tasks", {}).items():
+            inputs = copy.deepcopy(task.get("inputs", {}))
+            inputs.get("parameters", {}).pop("beam_pipeline_args", None)  # the target's own
+            found[name] = (inputs, task.get("dependentTasks"), task.get("triggerPolicy"))
+    return found
+
+
+def test_every_target_has_the_same_steps_but_for_those_that_it_declares():
+    specs = {
+        name: next(iter(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text())))
+        for name in ("vertex", "kubernetes")
+    }
+    vertex, kubernetes = (tasks_of(spec) for spec in specs.values())
+    extra = set(kubernetes) - set(vertex)
+    assert extra == {"publish", "publish-2", "condition-2"}
+    for name, task in vertex.items():
+        if name == "condition-blessed-1":  # publish is in it, and takes its inputs through it
+            continue
+        assert kubernetes[name] == task, name
+    roots = [spec["root"]["inputDefinitions"] for spec in specs.values()]
+    assert roots[0] == roots[1]
 
 
 def test_vertex_can_read_its_file():

@@ -1,0 +1,165 @@
+"""The whole way through a KFP server: submitted, run, followed, fetched."""
+
+import json
+import re
+import signal
+import subprocess
+
+import pytest
+
+from pipeline.clusters.running import fetch_results, pod_settings
+from pipeline.targets.kubernetes import Volume, volumes_of
+from tests.conftest import ROOT
+from tests.workplace import Workplace
+from trainer.errors import InputError
+
+IMAGE = "registry.example/nextvlad-pipeline-{kind}:1"
+
+
+@pytest.fixture
+def workplace(server, tmp_path):
+    server.execute = True
+    return Workplace(tmp_path, flags=["--target", "kfp", "--host", server.host, "--image", IMAGE])
+
+
+def places(workplace):
+    folder = workplace.folder / "cluster"
+    folder.mkdir(exist_ok=True)
+    return [f"destination={folder}", f"checkpoint_root={folder}/checkpoints"]
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_a_local_run_leaves(workplace, server):
+    done = workplace.run("--set", *places(workplace))
+    ran, _ = workplace.ran(done.stdout)
+    assert ran == ["download", "statistics", "train", "evaluate", "gate", "export", "publish"]
+    run = workplace.last()
+    for name in ("trained_model/model.keras", "serving_model/saved_model", "report.html",
+                 "evaluation/predictions.csv", "kfp.json", "pipeline.yaml"):  # fmt: skip
+        assert (run / name).exists(), name
+    kfp = json.loads((run / "kfp.json").read_text())
+    assert list(server.runs) == [kfp["run_id"]]
+    (there,) = (workplace.folder / "cluster" / "runs").iterdir()
+    assert there.name == kfp["run_id"]
+    metrics = json.loads((run / "evaluation" / "evaluation.json").read_text())["metrics"]
+    # The same DAG in-process says the same to the last digit.
+    local = Workplace(workplace.folder)
+    local.run("--set", f"destination={workplace.folder}/other", "checkpoint_root=")
+    assert (
+        json.loads((local.last() / "evaluation" / "evaluation.json").read_text())["metrics"]
+        == metrics
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_is_refused_is_published_too(workplace):
+    done = workplace.run("--set", *places(workplace), "min_gap=1")
+    assert "export skipped, because" in done.stdout
+    assert workplace.ran(done.stdout)[0][-1] == "publish"
+    assert not (workplace.last() / "serving_model").exists()
+    assert (workplace.last() / "report.html").is_file()
+
+
+def test_a_failing_step_is_shown_with_its_error(workplace):
+    line = workplace.error("--set", *places(workplace), "data_source=/nowhere")
+    assert re.match(r"error: step download failed: .*/nowhere.* \(log: .*pipeline\.log\)", line)
+
+
+@pytest.mark.parametrize("place", ["", "/of/a/volume"])
+def test_results_that_are_nowhere_but_on_the_cluster(place, workplace, server):
+    server.execute = False
+    server.snapshots.append(("SUCCEEDED", []))
+    done = workplace.run("--set", f"destination={place}")
+    assert "the results are on the cluster" in done.stdout
+
+
+def test_a_run_that_somebody_ends(workplace, server):
+    server.execute = False
+    server.snapshots.append(("CANCELED", []))
+    assert re.match(r"error: run [0-9a-f-]+ was terminated \(log: ", workplace.error())
+
+
+def test_a_run_that_fails_as_a_whole(workplace, server):
+    server.execute = False
+    server.snapshots.append(("FAILED", []))
+    assert re.match(r"error: run \S+ ended as FAILED: the workflow failed", workplace.error())
+
+
+def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(workplace, server):
+    server.execute = False
+    with subprocess.Popen(
+        workplace.command(), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if "runs/details" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait() == 130
+    (run_id,) = server.runs
+    assert f"make kfp-terminate RUN={run_id} ends it" in rest
+    assert server.terminated == []
+
+
+@pytest.mark.parametrize("spoil", ["RESULTS.json", "evaluation/metrics.txt"])
+def test_results_that_are_not_whole(spoil, tmp_path):
+    place = tmp_path / "runs" / "7"
+    (place / "evaluation").mkdir(parents=True)
+    (place / "evaluation" / "metrics.txt").write_text("12345")
+    results = {"artifacts": ["evaluation"], "files": {"evaluation/metrics.txt": 5}}
+    (place / "RESULTS.json").write_text(json.dumps(results))
+    (tmp_path / "good").mkdir()
+    assert fetch_results(str(tmp_path), "7", tmp_path / "good") == results
+    (place / spoil).write_text("12")
+    with pytest.raises(InputError, match=spoil):
+        fetch_results(str(tmp_path), "7", tmp_path)
+
+
+def test_results_in_a_bucket(bucket, tmp_path):
+    bucket.blob("p/runs/7/evaluation/metrics.txt").upload_from_string("12345")
+    results = {"artifacts": ["evaluation"], "files": {"evaluation/metrics.txt": 5}}
+    bucket.blob("p/runs/7/RESULTS.json").upload_from_string(json.dumps(results))
+    assert fetch_results(f"gs://{bucket.name}/p", "7", tmp_path) == results
+    assert (tmp_path / "evaluation" / "metrics.txt").read_text() == "12345"
+
+
+def test_pod_settings():
+    settings = pod_settings(
+        ["gpus=2", "gpu_resource=amd.com/gpu", "volumes=a:/x,b:/y", "pull_secrets=s,t",
+         "node_labels=pool:video", "google_secret=key", "timeout_seconds=60"]
+    )  # fmt: skip
+    target = settings.target("kfp", IMAGE)
+    assert (target.cpu_image, target.gpu_image) == (
+        IMAGE.replace("{kind}", "cpu"), IMAGE.replace("{kind}", "gpu"),
+    )  # fmt: skip
+    assert target.volumes == (Volume("a", "/x"), Volume("b", "/y"))
+    assert (target.pull_secrets, target.node_labels) == (("s", "t"), (("pool", "video"),))
+    assert pod_settings([]).target("kfp", IMAGE).gpu_image == IMAGE.replace("{kind}", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["gpu=1"], "expected name=value of .*did you mean gpus"),
+        (["gpus"], "expected name=value"),
+        (["gpus=many"], "gpus is 'many', expected a whole number"),
+        (["gpus=-1"], "expected a whole number"),
+    ],
+)
+def test_pod_settings_that_can_not_be(settings, words):
+    with pytest.raises(InputError, match=words):
+        pod_settings(settings)
+
+
+def test_a_node_label_has_a_value():
+    with pytest.raises(InputError, match="node label 'pool': expected key:value"):
+        pod_settings(["node_labels=pool"]).target("kfp", IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "words"),
+    [(["a"], "expected claim:/folder"), (["a:b"], "expected claim"), (["a:/x", "b:/x"], "twice")],
+)
+def test_volumes_that_can_not_be(volumes, words):
+    with pytest.raises(InputError, match=words):
+        volumes_of(volumes)
