@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+import zlib
 from collections import deque, namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -41,12 +42,11 @@ class RefusalError(Exception):
         self.status, self.message = status, message
 
 
-def node(name, state, pod="", children=(), start=None, end=None):
-    """A node of a run as the real server gives it."""
+def node(name, state, child="", start=None, end=None):
+    """A node of a run as the real server gives it: without pod, parent or id of its own."""
     content = {
-        "run_id": "set", "task_id": str(uuid.uuid5(uuid.NAMESPACE_OID, pod or name)),
-        "display_name": name, "state": state, "pod_name": pod or f"wf-{name}",
-        "child_tasks": [{"pod_name": child} for child in children],
+        "run_id": "set", "task_id": str(uuid.uuid4()), "display_name": name, "state": state,
+        "child_tasks": [{"pod_name": child}] if child else [],
     }  # fmt: skip
     begin = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
     if start is not None:
@@ -56,14 +56,20 @@ def node(name, state, pod="", children=(), start=None, end=None):
     return content
 
 
+def pod_of(name):
+    """The pod of a step's executor."""
+    return f"wf-x1-system-container-impl-{abs(zlib.crc32(name.encode()))}"
+
+
 def step(name, state, executor=None, start=0, end=None):
     """A step with its driver, and its executor unless it has none yet."""
+    ids = {one: f"wf-x1-{zlib.crc32(one.encode())}" for one in (name, f"{name} next")}
     nodes = [
-        node(f"{name}-driver", "SUCCEEDED", start=start, end=start, children=[f"wf-{name}"]),
-        node(name, state, start=start, end=end, children=[f"wf-{name}-pod"] if executor else []),
+        node(f"{name}-driver", "SUCCEEDED", ids[f"{name} next"], start, start),
+        node(name, state, ids[name] if executor else "", start, end),
     ]
     if executor:
-        nodes.append(node("executor", executor, f"wf-{name}-pod", start=start, end=end))
+        nodes.append(node("executor", executor, ids[f"{name} next"], start, end))
     return nodes
 
 
@@ -122,7 +128,7 @@ class KfpServer:
         self.token, self.multi_user = "", multi_user
         self.experiments, self.runs, self.pipelines, self.recurring = {}, {}, {}, {}
         self.versions, self.requests, self.terminated = [], [], []
-        self.execute, self.bug = False, None
+        self.execute, self.pages, self.bug = False, False, None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -192,15 +198,22 @@ class KfpServer:
             handler.wfile.write(text)
 
     def _route(self, method, path, query, body, headers):
-        if match := re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", path):
+        if match := not self.pages and re.fullmatch(
+            r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", path
+        ):
             if match[2] not in self.logs:
                 raise RefusalError(500, "no such pod")
             return self.logs[match[2]].encode()
+        if path == "/k8s/pod/logs" and self.pages:
+            return self.logs[query["podname"]].encode()
         place = path.removeprefix("/apis/v2beta1/")
         if place == path:
             raise RefusalError(404, "Not Found")
         if place == "healthz":
-            return {"multi_user": self.multi_user, "pipeline_store": "database"}
+            return {
+                "commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": self.multi_user,
+                "pipeline_store": "database",
+            }  # fmt: skip
         name, _, rest = place.partition("/")
         route = getattr(self, f"_{method.lower()}_{name}", None)
         if route is None:
@@ -241,7 +254,8 @@ class KfpServer:
             if len(self.snapshots) > 1:
                 self.snapshots.popleft()
             if asked.rest in self.terminated:
-                state = "CANCELED"
+                state = "FAILED"  # as KFP calls it
+                run["state_history"] = [{"state": "CANCELING"}, {"state": "FAILED"}]
             run |= {"state": state, "run_details": {"task_details": nodes}}
             if state == "FAILED":
                 run["error"] = {"code": 13, "message": "the workflow failed"}
@@ -337,7 +351,7 @@ class KfpServer:
             elif match := re.search(r"Task '([\w-]+)' finished with status (\w+)", line):
                 states[match[1]] = "SUCCEEDED" if match[2] == "SUCCESS" else "FAILED"
             elif current:
-                pod = f"wf-{current}-pod"
+                pod = pod_of(current)
                 self.logs[pod] = self.logs.get(pod, "") + line
             order = list(states.items())
             run["run_details"]["task_details"] = [

@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import time
+import urllib.parse
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _CONNECT_SECONDS = 10.0
 _LOG_SECONDS = 10.0
 _LOG_BYTES = 4 << 20
 _CRON_FIELDS = 6
+_OK = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,24 +190,37 @@ class Endpoint:
 
     def log(self, run_id: str, pod: str) -> str:
         """What a pod of a run has printed; empty if it can not be had (yet)."""
-        # Not in the API's specification, but of every API server.
-        address = f"{self.host}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
+        if not pod:
+            return ""
+        # Not in the API's specification: the API server's way, then that of the pages' server.
+        query = urllib.parse.urlencode(
+            {"podname": pod, "podnamespace": self.namespace or "kubeflow", "runid": run_id}
+        )
+        for place in (f"apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", f"k8s/pod/logs?{query}"):
+            text = self._text(f"{self.host}/{place}")
+            if text is not None:
+                return text
+        return ""
+
+    def _text(self, address: str) -> str | None:
+        """A page of plain text; None: it can not be had, or is something else."""
         api = self._client._run_api.api_client
         headers: dict[str, str] = dict(api.default_headers)
         api.update_params_for_auth(headers, [], ["Bearer"])
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_LOG_SECONDS)
         try:
             answer = api.rest_client.pool_manager.request(
-                "GET", address, headers=headers, preload_content=False,
-                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=10.0),
-            )  # fmt: skip
+                "GET", address, headers=headers, timeout=timeout, preload_content=False
+            )
             try:
-                if answer.status != 200:
-                    return ""
-                return bytes(answer.read(_LOG_BYTES)).decode(errors="replace")
+                text = bytes(answer.read(_LOG_BYTES)).decode(errors="replace")
             finally:
                 answer.release_conn()
         except urllib3.exceptions.HTTPError:
-            return ""
+            return None
+        page = "html" in answer.headers.get("Content-Type", "")
+        failed = answer.status != _OK or text.startswith('{"error_message"')
+        return None if page or failed else text
 
     def upload(self, package: Path, pipeline: str, version: str) -> tuple[str, str]:
         """Add a version of a pipeline, which is made if it is not there; returns both ids.
@@ -324,9 +339,7 @@ class Endpoint:
             if found := done_already():
                 return found
 
-    def _ask(
-        self, what: str, request: Callable[[], Answer], outage: float | None = None
-    ) -> Answer:
+    def _ask(self, what: str, request: Callable[[], Answer], outage: float | None = None) -> Answer:
         """Ask until there is an answer; `what` it is about is for the error's line."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(passes),

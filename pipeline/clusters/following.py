@@ -1,12 +1,15 @@
 """Follow a run on a cluster to its end, as a local run is followed: step by step, with their lines.
 
-KFP's server describes a run by the nodes of Argo's workflow: each step has one of its own name,
-whose child `executor` is the container that works; of a step that is in the cache it is skipped.
+KFP's server describes a run by the nodes of Argo's workflow, as a flat list: a step has a node of
+its own name, whose only child is the node `executor`, the container that works; of a step that is
+in the cache that one is skipped. Children are given by the ids of their nodes, which the list does
+not have: an executor is found by its time, as steps run one after the other.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import time
 from typing import Any
 
@@ -18,9 +21,11 @@ from trainer.progress import duration
 
 FINAL = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED", "ERROR")
 WELL = ("SUCCEEDED", "SKIPPED")
+_ENDING = ("CANCELING", "CANCELED")
 _WAITING = ("", "RUNTIME_STATE_UNSPECIFIED", "PENDING")
 _EXECUTOR = "executor"
 _DRIVER = "-driver"
+_TEMPLATE = "system-container-impl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Pace:
             does not fail a run.
     """
 
-    poll_seconds: float = 5.0
+    poll_seconds: float = 2.0
     start_seconds: float = 1200.0
 
 
@@ -41,7 +46,7 @@ class Pace:
 class _Step:
     """A step of the run as it was seen last."""
 
-    node: str = ""
+    pod: str = ""
     state: str = ""
     shown: int = 0
 
@@ -54,6 +59,9 @@ class Following:
         run_id: of the run.
         console: what a person sees, and the log.
         pace: how often to look, how long to wait.
+
+    Attributes:
+        terminated: whether somebody ended the run; KFP may call such a one failed.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Following:
         self._steps: dict[str, _Step] = {}
         self._waiting: dict[str, float] = {}
         self._paused = False
+        self.terminated = False
 
     def to_the_end(self) -> Any:
         """The run when it has ended, however it did.
@@ -75,6 +84,8 @@ class Following:
         while True:
             run = self._endpoint.run(self._run_id)
             state = _state(run)
+            states = [state, *(_state(one) for one in run.state_history or [])]
+            self.terminated = self.terminated or any(one in _ENDING for one in states)
             nodes = list((run.run_details and run.run_details.task_details) or [])
             self._look_at(nodes, state in FINAL)
             if state in FINAL:
@@ -94,7 +105,7 @@ class Following:
                 continue
             step = self._steps.setdefault(name, _Step())
             executor = _executor_of(node, nodes)
-            step.node = executor.pod_name if executor is not None else step.node
+            step.pod = _pod_of(node) or step.pod
             state = _state(node)
             if state in FINAL and state == step.state:
                 continue
@@ -115,7 +126,7 @@ class Following:
 
     def _show_log(self, step: _Step) -> None:
         """Print what the step's container has said since the last look."""
-        lines = self._endpoint.log(self._run_id, step.node).splitlines(keepends=True)
+        lines = self._endpoint.log(self._run_id, step.pod).splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         for line in whole[step.shown :]:
             self._console.write(line)
@@ -126,10 +137,13 @@ class Following:
         if self._console.failed:
             return
         for node in sorted(nodes, key=_when):
-            name = node.display_name or ""
+            name = str(node.display_name or "")
             if name.endswith(_DRIVER) and _state(node) in ("FAILED", "ERROR"):
-                self._console.write(self._endpoint.log(self._run_id, node.pod_name or ""))
                 self._console.failed = name
+                self._console.error = (
+                    "KFP's own container before the step failed: kubectl --namespace kubeflow get "
+                    "pods, then its log"
+                )
         if not self._console.failed and run.error is not None and run.error.message:
             self._console.error = " ".join(str(run.error.message).split())
 
@@ -151,18 +165,14 @@ def _pending(nodes: list[Any]) -> set[str]:
     """The containers that were asked for and have not started."""
     found = set()
     for node in nodes:
-        name = node.display_name or ""
-        if _state(node) != "PENDING" or (
-            not name.startswith(_EXECUTOR) and not name.endswith(_DRIVER)
-        ):
+        name = str(node.display_name or "")
+        if _state(node) != "PENDING":
             continue
-        owners = [
-            other.display_name
-            for other in nodes
-            if node.pod_name in {child.pod_name for child in other.child_tasks or []}
-            and not (other.display_name or "").endswith(_DRIVER)
-        ]
-        found.add(f"step {owners[0]}" if owners and name.startswith(_EXECUTOR) else name)
+        if name.endswith(_DRIVER):
+            found.add(name)
+        elif name.startswith(_EXECUTOR):
+            owners = [_step_of(one) for one in nodes if _executor_of(one, nodes) is node]
+            found.add(f"step {owners[0]}" if any(owners) else name)
     return found
 
 
@@ -177,12 +187,24 @@ def _step_of(node: Any) -> str:
     return plain if plain in (*STEPS, PUBLISH) else ""
 
 
-def _executor_of(node: Any, nodes: list[Any]) -> Any:
-    children = {child.pod_name for child in node.child_tasks or []}
-    for other in nodes:
-        if other.pod_name in children and (other.display_name or "").startswith(_EXECUTOR):
-            return other
+def _executor_of(step: Any, nodes: list[Any]) -> Any:
+    if not _step_of(step) or not step.start_time:
+        return None
+    last = step.end_time or datetime.datetime.max.replace(tzinfo=step.start_time.tzinfo)
+    for node in sorted(nodes, key=_when):
+        is_executor = str(node.display_name or "").startswith(_EXECUTOR)
+        if is_executor and node.start_time and step.start_time <= node.start_time <= last:
+            return node
     return None
+
+
+def _pod_of(step: Any) -> str:
+    """The pod of a step's executor: Argo puts the template's name into the node's id."""
+    for child in step.child_tasks or []:
+        workflow, dash, number = str(child.pod_name or "").rpartition("-")
+        if dash:
+            return f"{workflow}-{_TEMPLATE}-{number}"
+    return ""
 
 
 def _when(node: Any) -> tuple[str, str]:

@@ -120,11 +120,12 @@ def run_on_cluster(
     name = f"{NAME} {folder.name} {uuid.uuid4().hex[:6]}"
     run_id = endpoint.submit(package, name, parameters, experiment)
     write_json(folder / "kfp.json", {"host": endpoint.host, "run_id": run_id, "name": name})
-    print(f"run {folder}\n    {endpoint.host}/#/runs/details/{run_id}", flush=True)
     console = Console(sys.stdout, folder / "pipeline.log")
     try:
+        print(f"run {folder}\n    {endpoint.host}/#/runs/details/{run_id}", flush=True)
         with console:
-            ended = Following(endpoint, run_id, console, pace).to_the_end()
+            following = Following(endpoint, run_id, console, pace)
+            ended = following.to_the_end()
     except KeyboardInterrupt:
         print(
             f"\ninterrupted: run {run_id} goes on. make kfp-follow RUN={run_id} shows it, "
@@ -133,6 +134,8 @@ def run_on_cluster(
         raise SystemExit(130) from None
     state = str(ended.state).upper()
     if state not in WELL:
+        if following.terminated:
+            raise InputError(f"run {run_id} was terminated (log: {folder / 'pipeline.log'})")
         _fail(state, console, folder, run_id)
     destination = str(parameters["destination"])
     if not destination or ("://" not in destination and not Path(destination).is_dir()):
@@ -188,8 +191,6 @@ def _artifacts(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 def _fail(state: str, console: Console, folder: Path, run_id: str) -> typing.NoReturn:
     log = folder / "pipeline.log"
-    if state == "CANCELED":
-        raise InputError(f"run {run_id} was terminated (log: {log})")
     what = f"step {console.failed} failed" if console.failed else f"run {run_id} ended as {state}"
     if console.error:
         raise InputError(f"{what}: {console.error} (log: {log})")

@@ -87,10 +87,11 @@ def _short(command: list[str]) -> str:
 
 
 def _why(text: str) -> str:
-    """The line of a failure that says most: the last one with an error, or the last."""
+    """The line of a failure that says most: one that starts with `error`, has it, or the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"error\b", line, re.I)][:1]
     errors = [line for line in lines if re.search(r"error|failed|denied|refused", line, re.I)]
-    return (errors or lines or ["it says nothing"])[-1][:300]
+    return (named or errors or lines or ["it says nothing"])[-1][:300]
 
 
 class Kubectl:

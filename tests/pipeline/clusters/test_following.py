@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.clusters.following import Following, Pace
 from pipeline.console import Console
-from tests.kfp_server import node, step
+from tests.kfp_server import node, pod_of, step
 from trainer.errors import InputError
 
 PACE = Pace(poll_seconds=0.01, start_seconds=0.3)
@@ -28,8 +28,8 @@ def follow(server, endpoint, tmp_path):
 
 
 def test_step_by_step_with_the_lines_of_each(server, follow):
-    server.logs["wf-download-pod"] = "[download] 3 shards\nnoise\n"
-    server.logs["wf-train-pod"] = "[train] epoch 1\n"
+    server.logs[pod_of("download")] = "[download] 3 shards\nnoise\n"
+    server.logs[pod_of("train")] = "[train] epoch 1\n"
     run, console, seen = follow(
         ("PENDING", []),
         ("RUNNING", [node("root-driver", "PENDING")]),
@@ -67,7 +67,7 @@ def test_a_step_that_was_not_needed_is_not_shown(follow):
 
 
 def test_a_failed_step_with_its_error(server, follow):
-    server.logs["wf-train-pod"] = "x\nerror: /a: no such file\n"
+    server.logs[pod_of("train")] = "x\nerror: /a: no such file\n"
     run, console, seen = follow(("FAILED", step("train", "FAILED", "FAILED", 0, 2)))
     assert run.state == "FAILED"
     assert (console.failed, console.error) == ("train", "/a: no such file")
@@ -79,11 +79,18 @@ def test_a_failed_step_whose_log_is_gone(follow):
     assert (console.failed, console.error) == ("train", "")
 
 
-def test_a_failed_driver(server, follow):
-    server.logs["wf-train-driver"] = "error: no such secret\n"
-    nodes = [node("train-driver", "FAILED", "wf-train-driver"), node("train", "SKIPPED")]
+def test_a_failed_driver(follow):
+    nodes = [node("train-driver", "FAILED"), node("train", "RUNTIME_STATE_UNSPECIFIED")]
     _, console, _ = follow(("FAILED", nodes))
-    assert (console.failed, console.error) == ("train-driver", "no such secret")
+    assert console.failed == "train-driver"
+    assert "KFP's own container" in console.error
+
+
+def test_the_log_by_way_of_the_pages_server(server, follow):
+    server.pages = True
+    server.logs[pod_of("train")] = "[train] one\n"
+    _, _, seen = follow(("SUCCEEDED", step("train", "SUCCEEDED", "SUCCEEDED", 0, 2)))
+    assert "[train] one" in seen
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "SKIPPED", "FAILED", "CANCELED", "ERROR"])
@@ -124,7 +131,7 @@ def test_a_step_that_works_for_long_is_not_taken_for_one_that_waits(follow):
 
 
 def test_lines_are_printed_once_and_whole(server, follow):
-    server.logs["wf-train-pod"] = "[train] one\n[train] tw"
+    server.logs[pod_of("train")] = "[train] one\n[train] tw"
     _, _, seen = follow(
         *[("RUNNING", step("train", "RUNNING", "RUNNING"))] * 3,
         ("SUCCEEDED", step("train", "SUCCEEDED", "SUCCEEDED", 0, 9)),

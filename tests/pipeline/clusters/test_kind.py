@@ -1,4 +1,4 @@
-"""A cluster is made, gone on with and removed; `kind` and `kubectl` are scripts that note it all."""
+"""A cluster is made, gone on with, removed; `kind` and `kubectl` are scripts that note it all."""
 
 import contextlib
 import json
@@ -209,7 +209,7 @@ def test_no_disk(tools, engine, port, monkeypatch):
 
 def test_the_nodes_image_can_not_be_pulled(tools, engine, port):
     tools.say("kind create", [1, "", 'ERROR: failed to create cluster: failed to pull image "k"'])
-    with pytest.raises(InputError, match="node's image can not be pulled: kindest/node:v1.36.1"):
+    with pytest.raises(InputError, match=r"node's image can not be pulled: kindest/node:v1\.36\.1"):
         kind.up(port, {}, [IMAGE], 5)
 
 
@@ -231,7 +231,9 @@ def test_another_cluster_of_that_name(folders, port, words, tools, engine):
 def test_another_version_of_kfp(tools, engine):
     engine.has({})
     tools.say("get deployments", listed(deployment("ml-pipeline", image="x/api-server:2.3.0")))
-    with pytest.raises(InputError, match="has KFP 2.3.0, expected 2.17.0: make kind-down first"):
+    with pytest.raises(
+        InputError, match=r"has KFP 2\.3\.0, expected 2\.17\.0: make kind-down first"
+    ):
         kind.up(8888, {}, [IMAGE], 5)
     assert not tools.said("apply")
 
@@ -251,7 +253,7 @@ def test_it_does_not_come_up(tools, capsys):
     tools.say("get pods", listed(pod, ready))
     tools.say("get events", listed({"reason": "Failed", "message": "no such\nhost"}))
     tools.say(" logs ", [0, "line one\nline two\n", ""])
-    with pytest.raises(InputError, match="not up after 0:00: mysql .*make kind-up goes on"):
+    with pytest.raises(InputError, match=r"not up after 0:00: mysql .*make kind-up goes on"):
         wait_for_deployments(kind.kubectl(), 0.2, 0.05)
     told = capsys.readouterr()
     assert "1 of 2 deployments are up, waits for: mysql" in told.out

@@ -73,9 +73,10 @@ def test_results_that_are_nowhere_but_on_the_cluster(place, workplace, server):
     assert "the results are on the cluster" in done.stdout
 
 
-def test_a_run_that_somebody_ends(workplace, server):
+@pytest.mark.parametrize("last", ["CANCELED", "FAILED"])
+def test_a_run_that_somebody_ends(last, workplace, server):
     server.execute = False
-    server.snapshots.append(("CANCELED", []))
+    server.snapshots.extend([("CANCELING", []), (last, [])])
     assert re.match(r"error: run [0-9a-f-]+ was terminated \(log: ", workplace.error())
 
 
