@@ -21,6 +21,18 @@ PORT ?= 8080
 PREDICTIONS ?=
 PREDICT ?=
 DATAFLOW ?=
+# Kubeflow Pipelines: which one, as whom, and its pods.
+KFP_HOST ?=
+KFP_TOKEN_FILE ?=
+KFP_NAMESPACE ?=
+KFP_CA ?=
+KFP ?=
+EXPERIMENT ?= nextvlad
+KIND_PORT ?= 8888
+MOUNTS ?=
+RUN ?=
+NAME ?=
+WHEN ?=
 PYTEST ?=
 UPGRADE ?=
 # Each worker is a process with TensorFlow: up to 2 GB.
@@ -31,14 +43,20 @@ UV = .venv/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 \
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
+ENDPOINT = --host "$(KFP_HOST)" --token-file "$(KFP_TOKEN_FILE)" --namespace "$(KFP_NAMESPACE)" \
+	--ca "$(KFP_CA)" --experiment "$(EXPERIMENT)" --image "$(IMAGE)" --kfp $(KFP)
+MANAGE = $(PY) -m pipeline.clusters.manage
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run predict serve images compile test test-slow test-docker benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run predict serve images compile kind-up kind-down kind-smoke kfp-upload kfp-schedule kfp-runs kfp-follow kfp-terminate test test-slow test-docker benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  pipeline-run takes CONFIG=file.yaml DATA=folder SET=\"epochs=3 model.groups=4\" RUNS=folder"
 	@echo "  and TARGET=docker MEMORY=\"train=6g\" GPU=1 to run each step in a container"
+	@echo "  and TARGET=kind (after kind-up MOUNTS=folder), or TARGET=kfp KFP_HOST=http://… IMAGE=name-{kind}:tag"
+	@echo "  KFP=\"gpus=1 volumes=claim:/data\" KFP_TOKEN_FILE KFP_NAMESPACE KFP_CA EXPERIMENT, as all kfp- targets"
 	@echo "  images takes IMAGES=\"cpu gpu serving dataflow\" BASE_IMAGE=name BEAM_IMAGE=name CA=file.pem"
 	@echo "  REGISTRY=prefix PUSH=1 ANEW=1"
 	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
@@ -54,7 +72,7 @@ setup-dev: ## the same, with what tests and checks need
 
 pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
 	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET) \
-		--target "$(TARGET)" --memory $(MEMORY) $(if $(GPU),--gpu)
+		--target "$(TARGET)" --memory $(MEMORY) $(if $(GPU),--gpu) $(ENDPOINT)
 
 serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an example to try
 	@exec env TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
@@ -68,6 +86,30 @@ compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kube
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
 		--config "$(if $(filter file,$(origin CONFIG)),,$(CONFIG))" \
 		--set $(SET) $(if $(DATA),"data_source=$(DATA)") $(if $(DATAFLOW),--dataflow $(DATAFLOW))
+
+kind-up: setup ## have Kubeflow Pipelines on a cluster of this machine (after make images; needs kind and kubectl)
+	@$(PY) -m pipeline.clusters.kind up --port "$(KIND_PORT)" --runs "$(RUNS)" --mounts $(MOUNTS)
+
+kind-down: setup ## remove that cluster; data and results stay
+	@$(PY) -m pipeline.clusters.kind down
+
+kind-smoke: setup ## see whether it (or KFP_HOST) runs, caches, fails and terminates as it should
+	@$(PY) -m pipeline.clusters.smoke --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+
+kfp-upload: setup ## add a version of the pipeline (NAME=) to the cluster's KFP, with CONFIG and SET as defaults
+	@$(MANAGE) upload --name "$(NAME)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+
+kfp-schedule: setup ## run it again and again: WHEN="0 0 3 * * *" or "every 3600"; WHEN=pause, resume, delete; without: list
+	@$(MANAGE) schedule --name "$(NAME)" --when "$(WHEN)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+
+kfp-runs: setup ## list the cluster's latest runs
+	@$(MANAGE) runs $(ENDPOINT)
+
+kfp-follow: setup ## follow a run (RUN=id) to its end
+	@$(MANAGE) follow --run "$(RUN)" $(ENDPOINT)
+
+kfp-terminate: setup ## end a run (RUN=id)
+	@$(MANAGE) terminate --run "$(RUN)" $(ENDPOINT)
 
 predict: setup ## score shards with an exported model (by default the newest run's, on its validate shards)
 	@$(PY) -m components.predict --runs "$(RUNS)" --model "$(MODEL)" --data "$(DATA)" \

@@ -17,18 +17,15 @@ from typing import Any, NoReturn
 
 from kfp import local
 
-from pipeline.clusters.flags import add_endpoint_flags, endpoint_of
+from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
 from pipeline.clusters.following import Pace
-from pipeline.clusters.kind import running_cluster
-from pipeline.clusters.running import EXPERIMENT, PodSettings, pod_settings, run_on_cluster
+from pipeline.clusters.running import pod_settings, run_on_cluster
 from pipeline.console import Console
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run, final_table, write_report
 from pipeline.results import RecordingCache
 from pipeline.run_folder import STATE, new_run_folder, with_places, with_whole_names
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
-from pipeline.targets.kind import kind_target
-from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import Target, build
@@ -176,25 +173,13 @@ def _check_target(options: argparse.Namespace) -> None:
         raise InputError("TARGET=kind is the cluster of make kind-up: for KFP_HOST give TARGET=kfp")
     if options.target == "kfp" and not options.host:
         raise InputError("TARGET=kfp: KFP_HOST is missing, the address of KFP's API or pages")
-    if options.target == "kfp" and "{kind}" not in options.image:
-        raise InputError(
-            "TARGET=kfp: IMAGE is missing, expected a name that the cluster can pull, with {kind} "
-            "for cpu or gpu, such as registry.example/nextvlad-pipeline-{kind}:<digest>"
-        )
 
 
 def _run_on_cluster(options: argparse.Namespace, parameters: dict[str, Any]) -> Run | None:
-    settings = pod_settings(options.kfp)
     runs = options.runs.resolve()
-    target: KubernetesTarget
-    if options.target == "kind":
-        parameters = with_places(parameters, runs)
-        target = kind_target(running_cluster(), settings, parameters, not options.no_cache)
-    else:
-        target = settings.target("kfp", options.image, not options.no_cache)
-    pace = Pace(start_seconds=settings.start_seconds)
-    experiment = options.experiment or EXPERIMENT
-    return run_on_cluster(endpoint_of(options), target, parameters, runs, experiment, pace)
+    target, parameters = target_of(options, parameters, runs, not options.no_cache)
+    pace = Pace(start_seconds=pod_settings(options.kfp).start_seconds)
+    return run_on_cluster(endpoint_of(options), target, parameters, runs, options.experiment, pace)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -219,14 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--gpu", action="store_true", help="docker: train and evaluate on this machine's GPUs"
     )
-    parser.add_argument(
-        "--kfp", nargs="*", default=[], metavar="NAME=VALUE", help="kind, kfp: of the pods: "
-        + ", ".join(field.name for field in dataclasses.fields(PodSettings)),
-    )  # fmt: skip
-    parser.add_argument(
-        "--image", default="", help="kfp: name with {kind} for cpu or gpu that the cluster can pull"
-    )
-    add_endpoint_flags(parser)
+    add_cluster_flags(parser)
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -238,8 +216,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.data:
             configuration["data_source"] = options.data
         parameters = pipeline_parameters(configuration)
-        if options.target != "kfp":  # whose folders are not this machine's
-            parameters = with_whole_names(parameters)
         if options.target in CLUSTERS:
             on_cluster = _run_on_cluster(options, parameters)
             if on_cluster is None:
@@ -247,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 return
             _show(on_cluster)
             return
-        place = _place(options)
+        place, parameters = _place(options), with_whole_names(parameters)
         try:
             run = run_pipeline(parameters, options.runs.resolve(), not options.no_cache, place)
         except KeyboardInterrupt:

@@ -8,9 +8,12 @@ import contextlib
 import datetime
 import email
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -127,6 +130,7 @@ class KfpServer:
         self.snapshots, self.faults, self.logs = deque(), deque(), {}
         self.token, self.multi_user = "", multi_user
         self.experiments, self.runs, self.pipelines, self.recurring = {}, {}, {}, {}
+        self._processes, self.cache = {}, tempfile.TemporaryDirectory()
         self.versions, self.requests, self.terminated = [], [], []
         self.execute, self.pages, self.bug = False, False, None
         server = self
@@ -156,6 +160,7 @@ class KfpServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        self.cache.cleanup()
 
     def answer(self, handler, method):
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
@@ -266,7 +271,11 @@ class KfpServer:
             run_id, _, verb = asked.rest.partition(":")
             if run_id not in self.runs or verb != "terminate":
                 raise RefusalError(404, f"Run {run_id} not found")
+            if self.runs[run_id].get("state") in ("SUCCEEDED", "FAILED"):
+                raise RefusalError(400, f"Failed to terminate a run {run_id}. Row not found")
             self.terminated.append(run_id)
+            if run_id in self._processes:
+                os.killpg(self._processes[run_id].pid, signal.SIGKILL)
             return {}
         content = json.loads(asked.body)
         spec = checked_spec(dict(content["pipeline_spec"]))
@@ -331,15 +340,19 @@ class KfpServer:
         text = json.dumps(spec).replace("{{$.pipeline_job_uuid}}", run["run_id"])
         parameters = json.dumps(run["runtime_config"]["parameters"])
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kfp_server", parameters], cwd=ROOT, text=True,
+            [sys.executable, "-m", "tests.kfp_server", parameters, self.cache.name],
+            cwd=ROOT, text=True, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        self._processes[run["run_id"]] = process
         process.stdin.write(text)
         process.stdin.close()
         run |= {"state": "RUNNING", "run_details": {"task_details": []}}
         with process.stdout as output:
             self._follow(run, output)
         run["state"] = "FAILED" if process.wait() else "SUCCEEDED"
+        if run["run_id"] in self.terminated:
+            run["state_history"] = [{"state": "CANCELING"}, {"state": "FAILED"}]
 
     def _follow(self, run, output):
         states, current = {}, ""
@@ -365,7 +378,10 @@ def _run_locally():
     from kfp import local
     from kfp.components import load_component_from_text
 
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=f"/tmp/{uuid.uuid4()}")
+    local.init(
+        local.SubprocessRunner(use_venv=False), pipeline_root=f"{sys.argv[2]}/{uuid.uuid4()}",
+        enable_caching=True, cache_root=f"{sys.argv[2]}/cache",
+    )  # fmt: skip
     pipeline = load_component_from_text(sys.stdin.read())
     pipeline(**json.loads(sys.argv[1]))
 

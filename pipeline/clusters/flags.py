@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.kind import running_cluster
-from pipeline.clusters.running import EXPERIMENT
+from pipeline.clusters.running import EXPERIMENT, PodSettings, pod_settings
+from pipeline.run_folder import with_places, with_whole_names
+from pipeline.targets.kind import kind_target
+from pipeline.targets.kubernetes import KubernetesTarget
+from trainer.errors import InputError
 
 TOKEN = "KFP_TOKEN"
 """Environment variable with a token: a command line can be read by every user of a machine."""
 
 
-def add_endpoint_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that `endpoint_of` reads."""
+def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `endpoint_of` and `target_of` read."""
     group = parser.add_argument_group("Kubeflow Pipelines on a cluster")
     group.add_argument("--host", default="", help="address; default: the cluster of make kind-up")
     group.add_argument(
@@ -24,7 +30,16 @@ def add_endpoint_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--namespace", default="", help="of the user, where there are several")
     group.add_argument("--ca", default="", help="PEM file of certificates to trust")
-    group.add_argument("--experiment", default="", help=f"that runs go to (default: {EXPERIMENT})")
+    group.add_argument("--experiment", default=EXPERIMENT, help="that runs go to, by its name")
+    group.add_argument(
+        "--image",
+        default="",
+        help="that the cluster of --host can pull, with {kind} for cpu or gpu",
+    )
+    group.add_argument(
+        "--kfp", nargs="*", default=[], metavar="NAME=VALUE",
+        help="of the pods: " + ", ".join(field.name for field in dataclasses.fields(PodSettings)),
+    )  # fmt: skip
 
 
 def endpoint_of(options: argparse.Namespace) -> Endpoint:
@@ -40,3 +55,29 @@ def endpoint_of(options: argparse.Namespace) -> Endpoint:
         namespace=options.namespace,
         ca=Path(options.ca) if options.ca else None,
     )
+
+
+def target_of(
+    options: argparse.Namespace, parameters: dict[str, Any], runs: Path, caching: bool = True
+) -> tuple[KubernetesTarget, dict[str, Any]]:
+    """The target that the flags say, and the parameters with its places.
+
+    Args:
+        options: parsed flags.
+        parameters: of the pipeline, checked, all of them.
+        runs: folder of runs, which the local cluster sees.
+        caching: whether steps whose inputs are those of an earlier run are skipped.
+
+    Raises:
+        InputError: no image, or a folder that the local cluster does not see.
+    """
+    settings = pod_settings(options.kfp)
+    if not options.host:
+        parameters = with_places(with_whole_names(parameters), runs)
+        return kind_target(running_cluster(), settings, parameters, caching), parameters
+    if "{kind}" not in options.image:
+        raise InputError(
+            "IMAGE is missing, expected a name that the cluster can pull, with {kind} for cpu or "
+            "gpu, such as registry.example/nextvlad-pipeline-{kind}:<digest>"
+        )
+    return settings.target("kfp", options.image, caching), parameters

@@ -56,6 +56,17 @@ def test_without_a_destination_all_is_in_the_artifact(tmp_path):
     assert all(shard.uri.startswith(artifact) for shard in manifest.shards)
 
 
+@pytest.mark.parametrize("store", ["minio", "s3"])
+def test_in_a_cluster_the_manifest_stays_where_the_cluster_carries_it(store, tmp_path):
+    artifact, place = tmp_path / "artifact", tmp_path / "out"
+    uri = f"{store}://bucket/run/examples"
+    found, fingerprint = step.run_download("sample", str(place), CONFIG, str(artifact), uri)
+    assert found == uri
+    manifest = read_manifest(artifact)
+    assert manifest == read_manifest(place / "manifests" / fingerprint)
+    assert all(shard.path.is_relative_to(place) for shard in manifest.shards)
+
+
 def test_a_change_that_keeps_size_and_time_is_seen(tiny_sample, tmp_path):
     _, manifest = download(tiny_sample, tmp_path / "state")
     path = manifest.shards[1].path
