@@ -45,7 +45,7 @@ def test_kind_takes_the_configuration(engine, tmp_path):
         create(configuration(tmp_path))
     spoiled = configuration(tmp_path)
     spoiled["nodes"][0]["extraMount"] = spoiled["nodes"][0].pop("extraMounts")
-    with pytest.raises(InputError, match="field extraMount not found|unable to decode config"):
+    with pytest.raises(InputError, match="unable to decode config"):
         create(spoiled)
 
 
@@ -58,8 +58,9 @@ def test_a_node_that_can_not_be_pulled_is_one_line(engine, image, tmp_path, monk
 
 
 def test_down_leaves_nothing(engine):
-    before = {network.name for network in engine.networks.list()}
     kind.down()
     kind.down()
-    assert {network.name for network in engine.networks.list()} <= before - {"kind"} | {"kind"}
-    assert not engine.containers.list(all=True, filters={"label": f"io.x-k8s.kind.cluster={NAME}"})
+    label = "io.x-k8s.kind.cluster"
+    assert not engine.containers.list(all=True, filters={"label": f"{label}={NAME}"})
+    if not engine.containers.list(all=True, filters={"label": label}):  # nobody else has a cluster
+        assert "kind" not in {network.name for network in engine.networks.list()}
