@@ -291,6 +291,16 @@ class KfpServer:
         return run
 
     def _get_pipelines(self, asked):
+        if asked.rest:
+            pipeline, _, rest = asked.rest.partition("/")
+            if pipeline not in self.pipelines or rest != "versions":
+                raise RefusalError(404, "Not Found")
+            stored = {
+                f"{owner}-{name}": {"pipeline_version_id": f"{owner}-{name}", "display_name": name}
+                for owner, name in self.versions
+                if owner == pipeline
+            }
+            return self._listed("pipeline_versions", stored, asked.query)
         return self._listed("pipelines", self.pipelines, asked.query)
 
     def _post_pipelines(self, asked):
@@ -314,7 +324,7 @@ class KfpServer:
             self.versions.append((asked.query["pipelineid"], asked.query["name"]))
             return {
                 "pipeline_id": asked.query["pipelineid"],
-                "pipeline_version_id": str(uuid.uuid4()),
+                "pipeline_version_id": f"{asked.query['pipelineid']}-{asked.query['name']}",
             }
         return self._made(self.pipelines, "V2beta1Pipeline", asked.body, "pipeline_id")
 

@@ -19,6 +19,32 @@ BUCKETS = Path("/gcs")
 """Where Vertex AI mounts Cloud Storage."""
 
 
+_DISKS = ("btrfs", "ext4", "overlay", "tmpfs", "xfs")
+
+
+def bucket_is_mounted(uri: str) -> bool:
+    """Whether the bucket of a `gs://` URI is a folder below `/gcs`.
+
+    Open-source KFP gives each step an empty `/gcs`, on a disk, to copy artifacts through; a claim
+    of the cluster may be mounted in it under a bucket's name.
+    """
+    folder = BUCKETS / uri.removeprefix("gs://").partition("/")[0]
+    if not uri.startswith("gs://") or folder == BUCKETS or not folder.is_dir():
+        return False
+    kinds = _file_systems()
+    return str(folder) in kinds or kinds.get(str(BUCKETS)) not in _DISKS
+
+
+def _file_systems() -> dict[str, str]:
+    """The type of what is mounted, by its place; of several at one place the last.
+
+    https://www.kernel.org/doc/html/latest/filesystems/proc.html#proc-pid-mountinfo
+    """
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    mounts = [line.split() for line in lines]
+    return {fields[4]: fields[fields.index("-") + 1] for fields in mounts}
+
+
 def local_path(uri: str) -> Path:
     """Where `uri` can be opened on this machine.
 
@@ -26,14 +52,14 @@ def local_path(uri: str) -> Path:
     there (https://cloud.google.com/vertex-ai/docs/training/cloud-storage-file-system).
 
     Raises:
-        InputError: for a `gs://` URI where `/gcs` is not mounted, and for other schemes.
+        InputError: for a `gs://` URI whose bucket is not mounted, and for other schemes.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Path(uri)
     if scheme == "gs":
-        if not BUCKETS.is_dir():
-            raise InputError(f"{uri}: no {BUCKETS} is mounted on this machine to reach buckets by")
+        if not bucket_is_mounted(uri):
+            raise InputError(f"{uri}: that bucket is not mounted below {BUCKETS} on this machine")
         return BUCKETS / rest
     raise InputError(f"{uri}: expected a local path or gs://, found the scheme {scheme}://")
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from components.download.cloud_storage import SCHEME, CloudStorage
 from trainer.errors import InputError
-from trainer.files import BUCKETS, local_path
+from trainer.files import bucket_is_mounted, local_path
 
 
 def in_bucket(uri: str) -> bool:
-    """Whether it has to be fetched: in a bucket, none of which is mounted."""
-    return uri.startswith(SCHEME) and not BUCKETS.is_dir()
+    """Whether it has to be fetched: in a bucket that is not mounted."""
+    return uri.startswith(SCHEME) and not bucket_is_mounted(uri)
 
 
 def objects_under(uri: str, what: str) -> dict[str, Any]:

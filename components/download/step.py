@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from components.download import folders, sample
+from components.download.bucket_folder import in_bucket
 from components.download.bucket_store import BucketStore
 from components.download.cloud_storage import SCHEME, CloudStorage
 from components.download.extras import ORACLE, SEGMENT_LABELS, VOCABULARY, Extra, digest
@@ -22,7 +23,7 @@ from components.download.proofs import Proof
 from components.download.releases import asked_for, planned, release_extras, release_of
 from components.download.servers import Limits, Servers
 from components.download.store import Store
-from trainer import files, record_format, records
+from trainer import record_format, records
 from trainer.config import Config, DownloadConfig
 from trainer.errors import InputError
 from trainer.files import (
@@ -137,7 +138,7 @@ class _Source:
         if self.source == SAMPLE:
             return self._of_sample()
         # A bucket that is mounted is a folder.
-        if self.source.startswith(SCHEME) and not files.BUCKETS.is_dir():
+        if in_bucket(self.source):
             return self._of_bucket()
         folder = local_path(self.source).resolve()
         return self._copied(folder) if self.config.download.copy else self._referenced(folder)

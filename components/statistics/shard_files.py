@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
-from trainer.files import BUCKETS, local_path
+from trainer.files import bucket_is_mounted, local_path
 
 
 def is_local(uri: str) -> bool:
     """Whether it is a file system's, the mounted buckets' too."""
-    return "://" not in uri or (uri.startswith("gs://") and BUCKETS.is_dir())
+    return "://" not in uri or bucket_is_mounted(uri)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ import kfp_server_api
 import tenacity
 import urllib3
 from kfp.client.token_credentials_base import TokenCredentialsBase
+from kfp_server_api.exceptions import ApiException
 
 from pipeline.clusters.answers import FAILURES, HEALTH, bounded, in_words, passes, quiet
 from trainer.errors import InputError
@@ -235,14 +236,25 @@ class Endpoint:
                 display_name=pipeline, namespace=self.namespace or None
             )
             make = self._client._pipelines_api.pipeline_service_create_pipeline
-            found = self._ask(what, lambda: make(pipeline=wanted)).pipeline_id
-        added = self._ask(
-            f"version {version} of pipeline {pipeline}",
-            lambda: self._client.upload_pipeline_version(
-                str(package), pipeline_version_name=version, pipeline_id=found
-            ),
+            found = self._once(
+                what,
+                lambda: str(make(pipeline=wanted).pipeline_id),
+                lambda: self._ask(what, lambda: self._client.get_pipeline_id(pipeline)) or "",
+            )
+        there = self._version_named(found, version)
+        what = f"version {version} of pipeline {pipeline}"
+        if there:
+            raise InputError(f"KFP at {self.host} has {what} already: give another NAME")
+        upload = functools.partial(
+            self._client.upload_pipeline_version,
+            str(package), pipeline_version_name=version, pipeline_id=found,
+        )  # fmt: skip
+        added = self._once(
+            what,
+            lambda: str(upload().pipeline_version_id),
+            lambda: self._version_named(found, version),
         )
-        return str(found), str(added.pipeline_version_id)
+        return str(found), added
 
     def schedule(
         self,
@@ -268,18 +280,20 @@ class Endpoint:
         """
         trigger = trigger_of(when)
         group = self._experiment(experiment)
-        if any(one.display_name == name for one in self.schedules()):
+        if self._schedules_named(name):
             raise InputError(
                 f"KFP at {self.host} has a recurring run {name} already: delete it first"
             )
-        made = self._ask(
-            f"recurring run {name}",
-            lambda: self._client.create_recurring_run(
-                group, name, params=dict(parameters), pipeline_package_path=str(package),
-                no_catchup=True, max_concurrency=most_at_once, **trigger,
-            ),
+        make = functools.partial(
+            self._client.create_recurring_run, group, name, params=dict(parameters),
+            pipeline_package_path=str(package), no_catchup=True, max_concurrency=most_at_once,
+            **trigger,
         )  # fmt: skip
-        return str(made.recurring_run_id)
+        return self._once(
+            f"recurring run {name}",
+            lambda: str(make().recurring_run_id),
+            lambda: next((one.recurring_run_id for one in self._schedules_named(name)), ""),
+        )
 
     def schedules(self) -> list[kfp_server_api.V2beta1RecurringRun]:
         """The recurring runs, the newest first."""
@@ -297,7 +311,7 @@ class Endpoint:
         Raises:
             InputError: there is none.
         """
-        found = [one for one in self.schedules() if one.display_name == name]
+        found = self._schedules_named(name)
         if not found:
             raise InputError(f"KFP at {self.host} has no recurring run {name}")
         request = {
@@ -316,14 +330,28 @@ class Endpoint:
         return str(made.experiment_id)
 
     def _run_named(self, name: str, experiment: str) -> str:
-        wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
         answer = self._ask(
             f"run {name}",
-            lambda: self._client.list_runs(
-                experiment_id=experiment, filter=json.dumps({"predicates": [wanted]})
-            ),
+            lambda: self._client.list_runs(experiment_id=experiment, filter=_named(name)),
         )
         return str(answer.runs[0].run_id) if answer.runs else ""
+
+    def _schedules_named(self, name: str) -> list[kfp_server_api.V2beta1RecurringRun]:
+        answer = self._ask(
+            f"recurring run {name}",
+            lambda: self._client.list_recurring_runs(
+                filter=_named(name), namespace=self.namespace or None
+            ),
+        )
+        return list(answer.recurring_runs or [])
+
+    def _version_named(self, pipeline: str, name: str) -> str:
+        answer = self._ask(
+            f"pipeline {pipeline}",
+            lambda: self._client.list_pipeline_versions(pipeline, filter=_named(name)),
+        )
+        found = answer.pipeline_versions
+        return str(found[0].pipeline_version_id) if found else ""
 
     def _once(self, what: str, request: Callable[[], str], done_already: Callable[[], str]) -> str:
         """Send what must not be done twice until it is known to be done; returns an id."""
@@ -335,9 +363,15 @@ class Endpoint:
             except FAILURES as error:
                 if not passes(error) or time.monotonic() > deadline:
                     raise InputError(in_words(self.host, what, error)) from None
-            time.sleep(self._patience.first_wait)
-            if found := done_already():
-                return found
+                refused = isinstance(error, ApiException) or "refused" in str(error)
+            # One that was taken and not answered may still be at work there.
+            until = time.monotonic() + (0 if refused else self._patience.answer_seconds)
+            while True:
+                time.sleep(self._patience.first_wait)
+                if found := done_already():
+                    return found
+                if time.monotonic() >= until:
+                    break
 
     def _ask(self, what: str, request: Callable[[], Answer], outage: float | None = None) -> Answer:
         """Ask until there is an answer; `what` it is about is for the error's line."""
@@ -354,6 +388,12 @@ class Endpoint:
                 return retrying(request)
         except FAILURES as error:
             raise InputError(in_words(self.host, what, error)) from None
+
+
+def _named(name: str) -> str:
+    """A filter: of that name."""
+    wanted = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [wanted]})
 
 
 def trigger_of(when: str) -> dict[str, Any]:

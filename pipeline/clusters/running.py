@@ -41,6 +41,7 @@ class PodSettings:
         google_secret: secret whose `key.json` is a service account's key, for buckets.
         pull_secrets: `name,name`, for a private registry.
         node_labels: `key:value,key:value`, that a node has to have.
+        annotations: `key:value,key:value`, of the pods.
         timeout_seconds: of a step.
         start_seconds: until a step's container must have started.
     """
@@ -51,6 +52,7 @@ class PodSettings:
     google_secret: str = ""
     pull_secrets: str = ""
     node_labels: str = ""
+    annotations: str = ""
     timeout_seconds: int = STEP_TIMEOUT_SECONDS
     start_seconds: int = 1200
 
@@ -61,7 +63,8 @@ class PodSettings:
             name, cpu, image.replace("{kind}", "gpu") if self.gpus else cpu,
             caching=caching, gpus=self.gpus, gpu_resource=self.gpu_resource,
             google_secret=self.google_secret, pull_secrets=tuple(_listed(self.pull_secrets)),
-            node_labels=tuple(_pair(one) for one in _listed(self.node_labels)),
+            node_labels=_pairs("node label", self.node_labels),
+            annotations=_pairs("annotation", self.annotations),
             timeout_seconds=self.timeout_seconds,
             **{"volumes": volumes_of(_listed(self.volumes))} | more,
         )  # fmt: skip
@@ -202,8 +205,11 @@ def _listed(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, colon, value = text.partition(":")
-    if not colon or not key:
-        raise InputError(f"node label {text!r}: expected key:value")
-    return key, value
+def _pairs(what: str, text: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for one in _listed(text):
+        key, colon, value = one.partition(":")
+        if not colon or not key:
+            raise InputError(f"{what} {one!r}: expected key:value")
+        pairs.append((key, value))
+    return tuple(pairs)

@@ -38,6 +38,7 @@ class KubernetesTarget(Target):
         google_secret: secret with a service account's key, for buckets; empty: the cluster's own.
         pull_secrets: for a private registry.
         node_labels: that a node has to have to take a step.
+        annotations: of the pods.
         timeout_seconds: of a step.
     """
 
@@ -50,6 +51,7 @@ class KubernetesTarget(Target):
     google_secret: str = ""
     pull_secrets: tuple[str, ...] = ()
     node_labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
     timeout_seconds: int = STEP_TIMEOUT_SECONDS
 
     def place(self, step: str, task: dsl.PipelineTask) -> None:
@@ -78,6 +80,8 @@ class KubernetesTarget(Target):
             kubernetes.set_image_pull_secrets(task, list(self.pull_secrets))
         for key, value in self.node_labels:
             kubernetes.add_node_selector(task, key, value)
+        for key, value in self.annotations:
+            kubernetes.add_pod_annotation(task, key, value)
 
 
 def volumes_of(settings: list[str]) -> tuple[Volume, ...]:

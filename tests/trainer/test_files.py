@@ -57,12 +57,36 @@ def test_uris():
         files.local_path("s3://bucket/x")
 
 
-def test_bucket_uris_are_read_through_the_mount(monkeypatch):
-    monkeypatch.setattr(files.Path, "is_dir", lambda _: True)
-    assert str(files.local_path("gs://bucket/x")) == "/gcs/bucket/x"
-    monkeypatch.setattr(files.Path, "is_dir", lambda _: False)
-    with pytest.raises(InputError, match="no /gcs is mounted"):
-        files.local_path("gs://bucket/x")
+@pytest.mark.parametrize(
+    ("mounts", "mounted"),
+    [
+        ({}, True),  # a part of what is mounted further up
+        ({"": "fuse.gcsfuse"}, True),  # Vertex AI
+        ({"": "ext4"}, False),  # KFP's own folder for artifacts
+        ({"": "ext4", "/bucket": "fuse.gcsfuse"}, True),  # a claim in it
+        ({"": "ext4", "/bucket": "nfs4"}, True),
+        ({"": "ext4", "/other": "nfs4"}, False),
+    ],
+)
+def test_bucket_uris_are_read_through_the_mount(mounts, mounted, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BUCKETS", tmp_path)
+    found = {f"{tmp_path}{place}": kind for place, kind in mounts.items()}
+    monkeypatch.setattr(files, "_file_systems", lambda: found)
+    (tmp_path / "bucket").mkdir()
+    assert files.bucket_is_mounted("gs://bucket/x") == mounted
+    if mounted:
+        assert files.local_path("gs://bucket/x") == tmp_path / "bucket" / "x"
+    else:
+        with pytest.raises(InputError, match="gs://bucket/x: that bucket is not mounted below"):
+            files.local_path("gs://bucket/x")
+    for uri in ("gs://absent/x", "gs://", "s3://bucket/x", "/bucket"):
+        assert not files.bucket_is_mounted(uri)
+
+
+def test_what_is_mounted_on_this_machine():
+    kinds = files._file_systems()
+    assert kinds["/proc"] == "proc"
+    assert "/" in kinds
 
 
 def test_on_a_bucket_the_marker_comes_last_and_nothing_is_renamed(tmp_path, monkeypatch):

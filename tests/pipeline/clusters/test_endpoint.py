@@ -158,6 +158,19 @@ def test_versions_of_a_pipeline(server, endpoint, package):
         endpoint.upload(package, "nextvlad", "v2")
 
 
+@pytest.mark.parametrize("fault", [503, "cut", "lost"])
+@pytest.mark.parametrize("path", ["pipelines$", "upload_version", "recurringruns$", "experiments$"])
+def test_nothing_is_made_twice_whatever_becomes_of_the_answer(
+    path, fault, server, endpoint, package
+):
+    server.faults.append((f"POST .*/{path}", fault))
+    endpoint.upload(package, "nextvlad", "v1")
+    endpoint.schedule(package, "nightly", PARAMETERS, "mine", "every 60")
+    assert not server.faults
+    made = (server.pipelines, server.versions, server.recurring, server.experiments)
+    assert [len(one) for one in made] == [1, 1, 1, 1]
+
+
 def test_recurring_runs(server, endpoint, package):
     made = endpoint.schedule(package, "nightly", PARAMETERS, "mine", "0 0 3 * * *")
     stored = server.recurring[made]

@@ -127,7 +127,8 @@ def test_results_in_a_bucket(bucket, tmp_path):
 def test_pod_settings():
     settings = pod_settings(
         ["gpus=2", "gpu_resource=amd.com/gpu", "volumes=a:/x,b:/y", "pull_secrets=s,t",
-         "node_labels=pool:video", "google_secret=key", "timeout_seconds=60"]
+         "node_labels=pool:video", "annotations=gke-gcsfuse/volumes:true", "google_secret=key",
+         "timeout_seconds=60"]
     )  # fmt: skip
     target = settings.target("kfp", IMAGE)
     assert (target.cpu_image, target.gpu_image) == (
@@ -135,6 +136,7 @@ def test_pod_settings():
     )  # fmt: skip
     assert target.volumes == (Volume("a", "/x"), Volume("b", "/y"))
     assert (target.pull_secrets, target.node_labels) == (("s", "t"), (("pool", "video"),))
+    assert target.annotations == (("gke-gcsfuse/volumes", "true"),)
     assert pod_settings([]).target("kfp", IMAGE).gpu_image == IMAGE.replace("{kind}", "cpu")
 
 
