@@ -31,7 +31,7 @@ EXPERIMENT ?= nextvlad
 KIND_PORT ?= 8888
 MOUNTS ?=
 RUN ?=
-NAME ?=
+KFP_NAME ?=
 WHEN ?=
 PYTEST ?=
 UPGRADE ?=
@@ -94,13 +94,13 @@ kind-down: setup ## remove that cluster; data and results stay
 	@$(PY) -m pipeline.clusters.kind down
 
 kind-smoke: setup ## see whether it (or KFP_HOST) runs, caches, fails and terminates as it should
-	@$(PY) -m pipeline.clusters.smoke --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+	@$(PY) -m pipeline.clusters.smoke --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
 
-kfp-upload: setup ## add a version of the pipeline (NAME=) to the cluster's KFP, with CONFIG and SET as defaults
-	@$(MANAGE) upload --name "$(NAME)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+kfp-upload: setup ## add a version of the pipeline (KFP_NAME=) to the cluster's KFP, with CONFIG and SET as defaults
+	@$(MANAGE) upload --name "$(KFP_NAME)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
 
 kfp-schedule: setup ## run it again and again: WHEN="0 0 3 * * *" or "every 3600"; WHEN=pause, resume, delete; without: list
-	@$(MANAGE) schedule --name "$(NAME)" --when "$(WHEN)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(ENDPOINT)
+	@$(MANAGE) schedule --name "$(KFP_NAME)" --when "$(WHEN)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
 
 kfp-runs: setup ## list the cluster's latest runs
 	@$(MANAGE) runs $(ENDPOINT)

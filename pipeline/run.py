@@ -208,7 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_children)
+        # On a cluster nothing of this process's is to be ended: it says what goes on.
+        signal.signal(
+            number, signal.default_int_handler if options.target in CLUSTERS else _end_children
+        )
     with reported():
         _check_target(options)
         file = read_configuration(options.config, CONFIGS)

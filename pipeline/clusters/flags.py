@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.download.step import SAMPLE
 from pipeline.clusters.endpoint import Endpoint
-from pipeline.clusters.kind import running_cluster
+from pipeline.clusters.kind import load_images, running_cluster
+from pipeline.clusters.manifests import folders_seen
 from pipeline.clusters.running import EXPERIMENT, PodSettings, pod_settings
 from pipeline.run_folder import with_places, with_whole_names
 from pipeline.targets.kind import kind_target
@@ -48,8 +51,10 @@ def endpoint_of(options: argparse.Namespace) -> Endpoint:
     Raises:
         InputError: it is not there, or does not let this user in.
     """
+    cluster = None if options.host else running_cluster()
     return Endpoint(
-        options.host or running_cluster().host,
+        cluster.host if cluster else options.host,
+        pages=f"http://localhost:{cluster.pages_port}" if cluster else "",
         token=os.environ.get(TOKEN, ""),
         token_file=Path(options.token_file) if options.token_file else None,
         namespace=options.namespace,
@@ -74,10 +79,30 @@ def target_of(
     settings = pod_settings(options.kfp)
     if not options.host:
         parameters = with_places(with_whole_names(parameters), runs)
-        return kind_target(running_cluster(), settings, parameters, caching), parameters
+        target = kind_target(running_cluster(), settings, parameters, caching)
+        load_images(sorted({target.cpu_image, target.gpu_image}))
+        return target, parameters
     if "{kind}" not in options.image:
         raise InputError(
             "IMAGE is missing, expected a name that the cluster can pull, with {kind} for cpu or "
             "gpu, such as registry.example/nextvlad-pipeline-{kind}:<digest>"
         )
-    return settings.target("kfp", options.image, caching), parameters
+    target = settings.target("kfp", options.image, caching)
+    _check_places(parameters, {volume.folder: False for volume in target.volumes})
+    return target, parameters
+
+
+def _check_places(parameters: Mapping[str, Any], volumes: Mapping[str, bool]) -> None:
+    """Raise `InputError` unless what is large and what outlives a step has a place."""
+    if not parameters["destination"] and parameters["data_source"] != SAMPLE:
+        raise InputError(
+            "SET=destination=… is missing: data does not go through the cluster's store of "
+            "artifacts, give a gs:// prefix or a folder of a volume"
+        )
+    for name in ("data_source", "destination", "checkpoint_root", "champion"):
+        path = Path(str(parameters[name]))
+        if path.is_absolute() and not folders_seen(volumes, path):
+            raise InputError(
+                f"{name} {path}: no volume has it, so steps would each see another folder: "
+                "KFP=volumes=claim:/folder"
+            )

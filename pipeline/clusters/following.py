@@ -9,8 +9,8 @@ not have: an executor is found by its time, as steps run one after the other.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.clusters.endpoint import Endpoint
@@ -51,6 +51,10 @@ class _Step:
     shown: int = 0
 
 
+class NotStartedError(InputError):
+    """A container did not start, and the run was ended for it."""
+
+
 class Following:
     """A run that is followed.
 
@@ -59,16 +63,23 @@ class Following:
         run_id: of the run.
         console: what a person sees, and the log.
         pace: how often to look, how long to wait.
+        watch: called with the run's id and state at each look.
 
     Attributes:
         terminated: whether somebody ended the run; KFP may call such a one failed.
     """
 
     def __init__(
-        self, endpoint: Endpoint, run_id: str, console: Console, pace: Pace | None = None
+        self,
+        endpoint: Endpoint,
+        run_id: str,
+        console: Console,
+        pace: Pace | None = None,
+        watch: Callable[[str, str], None] | None = None,
     ) -> None:
         self._endpoint, self._run_id, self._console = endpoint, run_id, console
         self._pace = pace or Pace()
+        self._watch = watch
         self._steps: dict[str, _Step] = {}
         self._waiting: dict[str, float] = {}
         self._paused = False
@@ -86,6 +97,8 @@ class Following:
             state = _state(run)
             states = [state, *(_state(one) for one in run.state_history or [])]
             self.terminated = self.terminated or any(one in _ENDING for one in states)
+            if self._watch:
+                self._watch(self._run_id, state)
             nodes = list((run.run_details and run.run_details.task_details) or [])
             self._look_at(nodes, state in FINAL)
             if state in FINAL:
@@ -99,12 +112,9 @@ class Following:
             time.sleep(self._pace.poll_seconds)
 
     def _look_at(self, nodes: list[Any], ended: bool) -> None:
-        for node in sorted(nodes, key=_when):
+        for node, executor in _steps_of(nodes):
             name = _step_of(node)
-            if not name:
-                continue
             step = self._steps.setdefault(name, _Step())
-            executor = _executor_of(node, nodes)
             step.pod = _pod_of(node) or step.pod
             state = _state(node)
             if state in FINAL and state == step.state:
@@ -119,17 +129,17 @@ class Following:
                 continue
             if step.state not in ("RUNNING", "CANCELING"):
                 self._console.started(name)
-            self._show_log(step)
+            self._show_log(step, state in FINAL)
             if state in FINAL:
                 self._console.finished(name, _seconds(executor or node), state in WELL)
             step.state = state
 
-    def _show_log(self, step: _Step) -> None:
+    def _show_log(self, step: _Step, ended: bool) -> None:
         """Print what the step's container has said since the last look."""
         lines = self._endpoint.log(self._run_id, step.pod).splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
+        whole = [line for line in lines if ended or line.endswith("\n")]
         for line in whole[step.shown :]:
-            self._console.write(line)
+            self._console.write(line.rstrip("\n") + "\n")
         step.shown = max(step.shown, len(whole))
 
     def _blame(self, run: Any, nodes: list[Any]) -> None:
@@ -155,7 +165,7 @@ class Following:
             if now - since < self._pace.start_seconds:
                 continue
             self._endpoint.terminate(self._run_id)
-            raise InputError(
+            raise NotStartedError(
                 f"{what} has not started in {duration(now - since)}, the run was ended: can its "
                 "image be pulled, is there a node with room (kubectl get pods, kubectl get events)?"
             )
@@ -171,7 +181,7 @@ def _pending(nodes: list[Any]) -> set[str]:
         if name.endswith(_DRIVER):
             found.add(name)
         elif name.startswith(_EXECUTOR):
-            owners = [_step_of(one) for one in nodes if _executor_of(one, nodes) is node]
+            owners = [_step_of(step) for step, executor in _steps_of(nodes) if executor is node]
             found.add(f"step {owners[0]}" if any(owners) else name)
     return found
 
@@ -187,15 +197,26 @@ def _step_of(node: Any) -> str:
     return plain if plain in (*STEPS, PUBLISH) else ""
 
 
-def _executor_of(step: Any, nodes: list[Any]) -> Any:
-    if not _step_of(step) or not step.start_time:
-        return None
-    last = step.end_time or datetime.datetime.max.replace(tzinfo=step.start_time.tzinfo)
-    for node in sorted(nodes, key=_when):
-        is_executor = str(node.display_name or "").startswith(_EXECUTOR)
-        if is_executor and node.start_time and step.start_time <= node.start_time <= last:
-            return node
-    return None
+def _steps_of(nodes: list[Any]) -> list[tuple[Any, Any]]:
+    """The steps' nodes in the order of their start, each with its executor or None."""
+    ordered = sorted(nodes, key=_when)
+    left = [node for node in ordered if str(node.display_name or "").startswith(_EXECUTOR)]
+    found = []
+    for step in ordered:
+        if not _step_of(step):
+            continue
+        executor = next((node for node in left if _is_within(node, step)), None)
+        if executor is not None:
+            left.remove(executor)
+        found.append((step, executor))
+    return found
+
+
+def _is_within(node: Any, step: Any) -> bool:
+    if not node.start_time or not step.start_time:
+        return False
+    ended = step.end_time
+    return bool(step.start_time <= node.start_time and (not ended or node.start_time <= ended))
 
 
 def _pod_of(step: Any) -> str:
@@ -207,9 +228,10 @@ def _pod_of(step: Any) -> str:
     return ""
 
 
-def _when(node: Any) -> tuple[str, str]:
-    # Text: the client gives times with and without a zone.
-    return (str(node.start_time or node.create_time or ""), node.display_name or "")
+def _when(node: Any) -> tuple[str, str, str]:
+    # Text: the client gives times with and without a zone. What has not ended comes last.
+    begun, ended = node.start_time or node.create_time, node.end_time
+    return (str(begun or ""), str(ended or "~"), str(node.display_name or ""))
 
 
 def _seconds(node: Any) -> float:

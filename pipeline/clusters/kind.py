@@ -18,7 +18,8 @@ from typing import Any
 
 import docker
 
-from pipeline.clusters.endpoint import Endpoint, Patience
+from pipeline.clusters.connection import Patience
+from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.manifests import (
     API,
     NAMESPACE,
@@ -30,7 +31,7 @@ from pipeline.clusters.manifests import (
     node_image,
     volume_manifests,
 )
-from pipeline.clusters.tools import Kubectl, check_tools, run
+from pipeline.clusters.tools import Kubectl, check_tools, interruptible, run
 from pipeline.clusters.waiting import wait_for_deployments
 from pipeline.docker_engine import FULL, docker_engine
 from pipeline.image_names import image_name
@@ -42,6 +43,8 @@ _LABEL = "io.x-k8s.kind.cluster"
 _NETWORK = "kind"
 _ROOM = 20 << 30
 """Bytes that the node, KFP's images and ours take."""
+_LAST_PORT = 65535
+_READY_SECONDS = 300.0
 _CREATE_SECONDS, _APPLY_SECONDS, _LOAD_SECONDS = 900.0, 600.0, 900.0
 
 
@@ -96,6 +99,8 @@ def up(port: int, folders: Mapping[str, bool], images: Sequence[str], seconds: f
         InputError: a tool or image is missing, a port is taken, there is another cluster of that
             name, or KFP does not come up; the message says what to do.
     """
+    if not 0 < port < _LAST_PORT:
+        raise InputError(f"KIND_PORT is {port}, expected 1 to {_LAST_PORT - 1}")
     check_tools()
     start = time.monotonic()
     wanted = Cluster(port, port + 1, dict(folders))
@@ -112,7 +117,7 @@ def up(port: int, folders: Mapping[str, bool], images: Sequence[str], seconds: f
             if node.status != "running":
                 say("kind", f"starts the stopped cluster {NAME}")
                 node.start()
-    if node is not None and not _answers():
+    if node is not None and not _is_whole(node):
         say("kind", f"the cluster {NAME} was not made whole: makes it anew")
         run(["kind", "delete", "cluster", "--name", NAME], seconds=_APPLY_SECONDS)
         node = None
@@ -120,12 +125,14 @@ def up(port: int, folders: Mapping[str, bool], images: Sequence[str], seconds: f
         _create(wanted, root)
     else:
         say("kind", f"the cluster {NAME} is there")
+        # Another kubeconfig than the one that it was made with does not know it.
+        run(["kind", "export", "kubeconfig", "--name", NAME])
+        _wait_for_answer()
     _install()
-    for image in images:
-        say("kind", f"loads {image}, unless the node has it")
-        run(["kind", "load", "docker-image", image, "--name", NAME], seconds=_LOAD_SECONDS)
-    if folders:
-        kubectl()("apply", "--filename=-", given=as_yaml(volume_manifests(folders)))
+    load_images(images)
+    # Those of an earlier call too, which may have been interrupted before it came here.
+    if seen := running_cluster().folders:
+        kubectl()("apply", "--filename=-", given=as_yaml(volume_manifests(seen)))
     wait_for_deployments(kubectl(), seconds)
     Endpoint(wanted.host, patience=Patience(connect_seconds=120.0))
     say(
@@ -138,7 +145,7 @@ def up(port: int, folders: Mapping[str, bool], images: Sequence[str], seconds: f
 
 def down() -> None:
     """Remove the cluster and what kind left of it in Docker; folders of this machine stay."""
-    check_tools()
+    check_tools("kind", "docker")
     run(["kind", "delete", "cluster", "--name", NAME], seconds=_APPLY_SECONDS)
     with docker_engine() as client:
         for container in client.containers.list(all=True, filters={"label": f"{_LABEL}={NAME}"}):
@@ -193,15 +200,49 @@ def _check_is(found: Cluster, wanted: Cluster) -> None:
         )
 
 
-def _answers() -> bool:
-    """Whether Kubernetes on the node does; after a start that takes it some seconds."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(InputError):
+def load_images(images: Sequence[str]) -> None:
+    """Put images of this machine's Docker into the node, unless it has them.
+
+    Raises:
+        InputError: there is no cluster, or no such image.
+    """
+    with docker_engine() as client:
+        node = _node(client)
+        if node is None:
+            raise InputError(f"there is no cluster {NAME}: make kind-up")
+        there = node.exec_run(["crictl", "images", "--output=json"]).output.decode()
+        for image in images:
+            if f'/{image}"' in there:
+                continue
+            try:
+                client.images.get(image)
+            except docker.errors.ImageNotFound:
+                gpu = " IMAGES='cpu gpu'" if "-gpu:" in image else ""
+                raise InputError(f"image {image} is not there: make images{gpu}") from None
+            say("kind", f"loads {image} into the node (a minute or two)")
+            run(["kind", "load", "docker-image", image, "--name", NAME], seconds=_LOAD_SECONDS)
+
+
+def _is_whole(node: Any) -> bool:
+    """Whether kubeadm came as far as its configuration, without which nothing can be kept."""
+    return bool(node.exec_run(["test", "-f", "/etc/kubernetes/admin.conf"]).exit_code == 0)
+
+
+def _wait_for_answer() -> None:
+    """Raise `InputError` unless Kubernetes on the node answers, soon after a start."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
             kubectl()("get", "--raw=/readyz", seconds=20.0)
-            return True
-        time.sleep(2)
-    return False
+        except InputError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"the cluster {NAME} does not answer ({error}): see docker logs "
+                    f"{NAME}-control-plane, or make kind-down and begin anew"
+                ) from None
+            time.sleep(2)
+        else:
+            return
 
 
 def _create(wanted: Cluster, docker_root: Path) -> None:
@@ -224,7 +265,8 @@ def _create(wanted: Cluster, docker_root: Path) -> None:
             )
     ports = {API: wanted.port, PAGES: wanted.pages_port}
     configuration = cluster_configuration(NAME, ports, wanted.folders)
-    say("kind", f"makes the cluster {NAME} of {node_image().partition('@')[0]}")
+    image = node_image().partition("@")[0]
+    say("kind", f"makes the cluster {NAME} of {image} (minutes the first time: 400 MB to pull)")
     try:
         run(
             ["kind", "create", "cluster", "--config=-", "--wait=3m"],
@@ -247,7 +289,7 @@ def _install() -> None:
         raise InputError(
             f"the cluster {NAME} has KFP {there}, expected {kfp_version()}: make kind-down first"
         )
-    say("kind", f"applies the manifests of KFP {kfp_version()}")
+    say("kind", f"fetches and applies the manifests of KFP {kfp_version()}")
     apply = ("apply", "--server-side", "--force-conflicts")
     call = kubectl()
     call(*apply, "--kustomize", cluster_wide, seconds=_APPLY_SECONDS)
@@ -275,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mounts", nargs="*", default=[], metavar="FOLDER", help="that steps read")
     parser.add_argument("--wait", type=float, default=1200.0, help="seconds for KFP to come up")
     options = parser.parse_args(arguments)
-    with reported():
+    with reported(), interruptible("start it again: it goes on where it was"):
         if options.command == "down":
             down()
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any
 
 from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
-from pipeline.clusters.following import WELL, Following
+from pipeline.clusters.following import WELL, Following, Pace
+from pipeline.clusters.tools import interruptible
 from pipeline.compile import compile_target
 from pipeline.console import Console
 from pipeline.image_names import code_digest
@@ -62,7 +64,7 @@ def _follow(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         console = Console(sys.stdout, Path(scratch) / "log")
         with console:
-            following = Following(endpoint, run_id, console)
+            following = Following(endpoint, run_id, console, Pace(start_seconds=math.inf))
             state = str(following.to_the_end().state).upper()
     if following.terminated:
         raise InputError(f"run {run_id} was terminated")
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
     add_cluster_flags(parser)
     options = parser.parse_args(arguments)
-    with reported():
+    with reported(), interruptible("what runs on the cluster goes on"):
         COMMANDS[options.command][0](options)
 
 

@@ -8,14 +8,14 @@ import sys
 import time
 import typing
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.download.bucket_folder import in_bucket, local_folder
 from components.publish.step import RESULTS, results_of
 from pipeline.clusters.endpoint import Endpoint
-from pipeline.clusters.following import WELL, Following, Pace
+from pipeline.clusters.following import WELL, Following, NotStartedError, Pace
 from pipeline.compile import compile_target
 from pipeline.console import Console
 from pipeline.report import Run, write_report
@@ -98,6 +98,7 @@ def run_on_cluster(
     runs: Path,
     experiment: str = EXPERIMENT,
     pace: Pace | None = None,
+    watch: Callable[[str, str], None] | None = None,
 ) -> Run | None:
     """Submit the DAG, follow it to its end, and write the run's folder.
 
@@ -108,6 +109,7 @@ def run_on_cluster(
         runs: folder of runs; a new one is made below it.
         experiment: by its name.
         pace: how often to look.
+        watch: called with the run's id and state at each look.
 
     Returns:
         The run; None: it ended well, and its results are in the cluster's own store alone.
@@ -121,21 +123,26 @@ def run_on_cluster(
     package = folder / "pipeline.yaml"
     compile_target(target, package)
     name = f"{NAME} {folder.name} {uuid.uuid4().hex[:6]}"
-    run_id = endpoint.submit(package, name, parameters, experiment)
-    write_json(folder / "kfp.json", {"host": endpoint.host, "run_id": run_id, "name": name})
+    facts = {"host": endpoint.host, "name": name, "run_id": ""}
     console = Console(sys.stdout, folder / "pipeline.log")
     try:
-        print(f"run {folder}\n    {endpoint.host}/#/runs/details/{run_id}", flush=True)
+        facts["run_id"] = run_id = endpoint.submit(package, name, parameters, experiment)
+        write_json(folder / "kfp.json", facts)
+        print(f"run {folder}\n    {endpoint.pages}/#/runs/details/{run_id}", flush=True)
+        following = Following(endpoint, run_id, console, pace, watch)
         with console:
-            following = Following(endpoint, run_id, console, pace)
             ended = following.to_the_end()
     except KeyboardInterrupt:
-        print(
-            f"\ninterrupted: run {run_id} goes on. make kfp-follow RUN={run_id} shows it, "
-            f"make kfp-terminate RUN={run_id} ends it"
-        )
+        print(f"\ninterrupted: {_goes_on(facts)}")
         raise SystemExit(130) from None
+    except NotStartedError:
+        raise
+    except InputError as error:
+        if not facts["run_id"]:
+            raise
+        raise InputError(f"{error}; {_goes_on(facts)}") from None
     state = str(ended.state).upper()
+    write_json(folder / "kfp.json", facts | {"state": state, "from_cache": console.cached})
     if state not in WELL:
         if following.terminated:
             raise InputError(f"run {run_id} was terminated (log: {folder / 'pipeline.log'})")
@@ -155,6 +162,17 @@ def run_on_cluster(
     )
     write_report(run)
     return run
+
+
+def _goes_on(facts: Mapping[str, str]) -> str:
+    """What becomes of a run that is not followed any more."""
+    run_id = facts["run_id"]
+    if not run_id:
+        return f"make kfp-runs shows whether {facts['name']} was started"
+    return (
+        f"run {run_id} goes on. make kfp-follow RUN={run_id} shows it, "
+        f"make kfp-terminate RUN={run_id} ends it"
+    )
 
 
 def fetch_results(destination: str, run_id: str, folder: Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainer.errors import InputError
@@ -34,16 +35,35 @@ _TOOLS: dict[str, tuple[list[str], Callable[[str], Version], Version, str]] = {
         ["version", "--client", "--output=json"], _kubectl_number, (1, 30),
         "https://kubernetes.io/docs/tasks/tools/",
     ),
+    "docker": (
+        ["version", "--format", "{{.Client.Version}}"], _number, (20, 10),
+        "https://docs.docker.com/engine/install/",
+    ),
     "git": (["--version"], _number, (2, 0), "https://git-scm.com/downloads"),
 }  # fmt: skip
 """By command: how it tells its version, what is needed, and where to get it. kubectl fetches KFP's
 manifests with Git."""
 
 
-def check_tools() -> None:
-    """Raise `InputError`, in one line for all, unless every tool is there and new enough."""
+@contextlib.contextmanager
+def interruptible(words: str) -> Iterator[None]:
+    """Ctrl-C ends the command with what becomes of its work, in place of a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {words}", flush=True)
+        raise SystemExit(130) from None
+
+
+def check_tools(*names: str) -> None:
+    """Raise `InputError`, in one line for all, unless tools are there and new enough.
+
+    Args:
+        names: of the tools; none: all.
+    """
     missing = []
-    for name, (question, number, least, address) in _TOOLS.items():
+    for name in names or _TOOLS:
+        question, number, least, address = _TOOLS[name]
         wanted = ".".join(map(str, least))
         if not shutil.which(name):
             missing.append(f"{name} is not there ({wanted} or later: {address})")

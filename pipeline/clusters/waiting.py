@@ -32,6 +32,8 @@ def wait_for_deployments(kubectl: Kubectl, seconds: float, pause: float = 3.0) -
         names = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if missing[4:] else "")
         up = len(deployments) - len(missing)
         line = f"{up} of {len(deployments)} deployments are up, waits for: {names}"
+        if missing and (troubles := _troubles(kubectl)):
+            line += f" ({', '.join(troubles)})"
         if line != told:
             say("kind", f"{duration(passed)}  {line}")
             told = line
@@ -42,6 +44,17 @@ def wait_for_deployments(kubectl: Kubectl, seconds: float, pause: float = 3.0) -
                 "where it was)"
             )
         time.sleep(pause)
+
+
+def _troubles(kubectl: Kubectl) -> list[str]:
+    """What containers wait for that does not pass by itself, such as an image."""
+    found = set()
+    for pod in kubectl.items("pods"):
+        for status in pod["status"].get("containerStatuses", []):
+            reason = status.get("state", {}).get("waiting", {}).get("reason", "")
+            if "Err" in reason or "BackOff" in reason:
+                found.add(f"{status['name']}: {reason}")
+    return sorted(found)[:3]
 
 
 def explain(kubectl: Kubectl) -> list[str]:

@@ -15,6 +15,8 @@ from pipeline.image_names import image_name
 from pipeline.targets.kubernetes import KubernetesTarget
 from trainer.errors import InputError
 
+_WRITTEN = ("destination", "checkpoint_root")
+
 
 def kind_target(
     cluster: Cluster, settings: PodSettings, parameters: Mapping[str, Any], caching: bool = True
@@ -26,7 +28,13 @@ def kind_target(
     Raises:
         InputError: a folder that the parameters name is not one that the cluster's steps see.
     """
+    writable = {folder: False for folder, read_only in cluster.folders.items() if not read_only}
     for name, folder in _folders(parameters).items():
+        if name in _WRITTEN and not folders_seen(writable, folder):
+            raise InputError(
+                f"{name} {folder}: the cluster's steps can not write there, expected a folder "
+                f"below {' or '.join(writable)} (RUNS=… of make kind-up)"
+            )
         if not folders_seen(cluster.folders, folder):
             raise InputError(
                 f"{name} {folder}: the cluster's steps do not see it: make kind-down, then make "

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.clusters.endpoint import Endpoint, Patience
+from pipeline.clusters.connection import Patience
+from pipeline.clusters.endpoint import Endpoint
 from tests.kfp_server import KfpServer
 
 QUICK = Patience(

@@ -1,10 +1,12 @@
 """KFP's real client against a server that rejects what the real one does not know."""
 
 import socket
+import time
 
 import pytest
 
-from pipeline.clusters.endpoint import Endpoint, token_in, trigger_of
+from pipeline.clusters.connection import token_in
+from pipeline.clusters.endpoint import Endpoint, trigger_of
 from pipeline.compile import compile_target, targets
 from tests.kfp_server import KfpServer
 from tests.pipeline.clusters.conftest import QUICK
@@ -33,10 +35,11 @@ def test_a_run_is_submitted(server, endpoint, package):
     assert [run.display_name for run in endpoint.runs()] == ["one", "two"]
 
 
-@pytest.mark.parametrize("fault", [503, 429, "cut", "lost", "slow"])
+@pytest.mark.parametrize("fault", [503, 429, "cut", "lost", "late", "slow"])
 def test_a_run_is_started_once_whatever_becomes_of_the_answer(fault, server, endpoint, package):
     server.faults.append(("POST .*/runs$", fault))
     run_id = endpoint.submit(package, "one", PARAMETERS, "mine")
+    time.sleep(1.0 if fault == "slow" else 0)  # until the server has done what it was told first
     assert list(server.runs) == [run_id]
 
 
@@ -127,6 +130,27 @@ def test_tokens(server, tmp_path):
     assert endpoint.log("7", "pod") == "hello\n"
 
 
+def test_a_file_of_a_token_is_asked_before_the_environment(server, tmp_path):
+    server.token = "good"
+    file = tmp_path / "token"
+    file.write_text("good")
+    endpoint = Endpoint(server.host, token="old", token_file=file, patience=QUICK)
+    file.write_text("")  # is just being written anew
+    assert endpoint.runs() == []
+
+
+def test_a_token_that_no_header_can_carry_is_not_shown(server):
+    with pytest.raises(InputError, match="KFP_TOKEN: expected one token, found 2 words") as caught:
+        Endpoint(server.host, token="SECRET\nmore", patience=QUICK)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_server_that_answers_everything_alike(server):
+    server.multi_user = None
+    with pytest.raises(InputError, match="answers something else than KFP's API"):
+        Endpoint(server.host, patience=QUICK)
+
+
 @pytest.mark.parametrize(
     ("content", "words"), [(None, "No such file"), ("", "0 words"), ("a b", "2 words")]
 )
@@ -158,7 +182,7 @@ def test_versions_of_a_pipeline(server, endpoint, package):
         endpoint.upload(package, "nextvlad", "v2")
 
 
-@pytest.mark.parametrize("fault", [503, "cut", "lost"])
+@pytest.mark.parametrize("fault", [503, "cut", "lost", "late"])
 @pytest.mark.parametrize("path", ["pipelines$", "upload_version", "recurringruns$", "experiments$"])
 def test_nothing_is_made_twice_whatever_becomes_of_the_answer(
     path, fault, server, endpoint, package

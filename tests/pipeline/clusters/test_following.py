@@ -136,8 +136,31 @@ def test_lines_are_printed_once_and_whole(server, follow):
         *[("RUNNING", step("train", "RUNNING", "RUNNING"))] * 3,
         ("SUCCEEDED", step("train", "SUCCEEDED", "SUCCEEDED", 0, 9)),
     )
-    assert seen.count("[train] one") == 1
-    assert "[train] tw" not in seen
+    assert seen.count("[train] one\n") == 1
+    assert seen.count("[train] tw\n") == 1  # when nothing more can come
+
+
+def test_an_error_without_a_line_end(server, follow):
+    server.logs[pod_of("train")] = "error: killed"
+    _, console, _ = follow(("FAILED", step("train", "FAILED", "FAILED", 0, 2)))
+    assert console.error == "killed"
+
+
+def test_a_step_in_the_second_of_a_cached_one(server, follow):
+    server.logs[pod_of("export")] = "[export] done\n"
+    cached = step("gate", "SUCCEEDED", "SKIPPED", 5, 5)
+    _, console, _ = follow(("SUCCEEDED", cached + step("export", "SUCCEEDED", "SUCCEEDED", 5, 60)))
+    assert (console.cached, console.seconds) == (["gate"], {"export": 55.0})
+
+
+def test_who_watches_is_told_each_state(server, endpoint, tmp_path):
+    server.runs["7"] = {"run_id": "7"}
+    server.snapshots.extend([("PENDING", []), ("RUNNING", []), ("SUCCEEDED", [])])
+    seen = []
+    with Console(io.StringIO(), tmp_path / "log") as console:
+        watch = lambda run_id, state: seen.append((run_id, state))  # noqa: E731
+        Following(endpoint, "7", console, PACE, watch).to_the_end()
+    assert seen == [("7", "PENDING"), ("7", "RUNNING"), ("7", "SUCCEEDED")]
 
 
 def test_connections_that_are_cut_in_between(server, follow):

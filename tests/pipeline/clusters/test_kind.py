@@ -51,10 +51,11 @@ class Tools:
 
     def __init__(self, folder):
         self.folder, self._answers = folder, []
-        for name in ("kind", "kubectl"):
+        for name in ("kind", "kubectl", "docker"):
             (folder / name).write_text(TOOL)
             (folder / name).chmod(0o755)
         self.say("", [0, "", ""])
+        self.say("^docker version", [0, "28.2.2", ""])
         self.say("^kind version", [0, "kind v0.32.0 go1.26", ""])
         self.say("kubectl version", [0, '{"clientVersion": {"gitVersion": "v1.36.0"}}', ""])
         up = [deployment("ml-pipeline", image=f"x:{kfp_version()}"), deployment("mysql")]
@@ -76,10 +77,11 @@ class Tools:
 class Engine:
     """A Docker engine with images and, after `kind create`, a node."""
 
-    def __init__(self, root):
-        self.node, self.here, self.removed = None, {IMAGE}, []
+    def __init__(self, root, tools):
+        self.node, self.here, self.removed, self.whole = None, {IMAGE}, [], True
+        self.in_node, self._tools = "", tools
         self.images = SimpleNamespace(get=self._image)
-        self.containers = SimpleNamespace(list=lambda **_: [self.node] if self.node else [])
+        self.containers = SimpleNamespace(list=lambda **_: self._nodes())
         self.networks = SimpleNamespace(list=lambda **_: [self])
         self._root = root
 
@@ -93,6 +95,15 @@ class Engine:
         if name not in self.here:
             raise docker.errors.ImageNotFound(name)
 
+    def _nodes(self):
+        if self.node is None and self._tools.said("kind create"):
+            self.has({"/data": True})
+        return [self.node] if self.node else []
+
+    def _run(self, command):
+        code = 0 if command[0] == "crictl" or self.whole else 1
+        return SimpleNamespace(exit_code=code, output=self.in_node.encode())
+
     def has(self, folders, port=8888, status="running"):
         bindings = {f"{API}/tcp": [{"HostPort": str(port)}], f"{PAGES}/tcp": [{"HostPort": "1"}]}
         mounts = [
@@ -105,8 +116,12 @@ class Engine:
         self.started = []
         self.node = SimpleNamespace(
             status=status, attrs={"HostConfig": {"PortBindings": bindings}, "Mounts": mounts},
-            start=lambda: self.started.append(True), remove=lambda **_: self._gone(),
+            exec_run=self._run, start=self._start, remove=lambda **_: self._gone(),
         )  # fmt: skip
+
+    def _start(self):
+        self.started.append(True)
+        self.node.status = "running"
 
     def _gone(self):
         self.node = None
@@ -121,8 +136,8 @@ def tools(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def engine(tmp_path, monkeypatch):
-    one = Engine(tmp_path)
+def engine(tmp_path, monkeypatch, tools):
+    one = Engine(tmp_path, tools)
     monkeypatch.setattr(kind, "docker_engine", lambda: contextlib.nullcontext(one))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 << 30))
     monkeypatch.setattr(kind, "Endpoint", lambda *_, **__: None)
@@ -174,11 +189,53 @@ def test_a_stopped_one_is_started(tools, engine):
     assert engine.started == [True]
 
 
-def test_one_that_was_killed_half_way_is_made_anew(tools, engine, port, monkeypatch):
+def test_one_that_was_killed_half_way_is_made_anew(tools, engine, port):
     engine.has({}, port)
-    monkeypatch.setattr(kind, "_answers", lambda: False)
+    engine.whole = False
     kind.up(port, {}, [IMAGE], 5)
     assert order(tools, "kind delete cluster", "kind create cluster")
+
+
+def test_one_that_does_not_answer_is_kept(tools, engine, monkeypatch):
+    engine.has({})
+    monkeypatch.setattr(kind, "_READY_SECONDS", 0.1)
+    tools.say("get --raw=/readyz", [1, "", "Unable to connect to the server: EOF"])
+    with pytest.raises(
+        InputError, match=r"does not answer \(.*EOF\).*make kind-down and begin anew"
+    ):
+        kind.up(8888, {}, [IMAGE], 5)
+    assert tools.said("kind export kubeconfig")
+    assert not tools.said("kind delete")
+
+
+def test_images_are_loaded_where_the_node_lacks_them(tools, engine):
+    engine.has({})
+    engine.in_node = '{"images": [{"repoTags": ["docker.io/library/other:1"]}]}'
+    kind.load_images([IMAGE])
+    assert len(tools.said("kind load docker-image")) == 1
+    engine.in_node = f'{{"images": [{{"repoTags": ["docker.io/library/{IMAGE}"]}}]}}'
+    kind.load_images([IMAGE])
+    assert len(tools.said("kind load docker-image")) == 1
+    with pytest.raises(
+        InputError, match="image x-gpu:2 is not there: make images IMAGES='cpu gpu'"
+    ):
+        kind.load_images(["x-gpu:2"])
+    engine.node = None
+    with pytest.raises(InputError, match="there is no cluster"):
+        kind.load_images([IMAGE])
+
+
+def test_folders_of_an_earlier_call_have_their_claims(tools, engine):
+    engine.has({"/data": True, "/runs": False})
+    kind.up(8888, {"/runs": False}, [IMAGE], 5)
+    ((_, volumes),) = [call for call in tools.calls() if "--filename=-" in call[0]]
+    assert "path: /data\n" in volumes
+
+
+@pytest.mark.parametrize("port", [0, -1, 65535, 99999])
+def test_a_port_that_can_not_be(port, tools, engine):
+    with pytest.raises(InputError, match=f"KIND_PORT is {port}, expected 1 to 65534"):
+        kind.up(port, {}, [IMAGE], 5)
 
 
 def test_what_is_missing_is_told_before_anything_is_made(tools, engine):
@@ -256,7 +313,7 @@ def test_it_does_not_come_up(tools, capsys):
     with pytest.raises(InputError, match=r"not up after 0:00: mysql .*make kind-up goes on"):
         wait_for_deployments(kind.kubectl(), 0.2, 0.05)
     told = capsys.readouterr()
-    assert "1 of 2 deployments are up, waits for: mysql" in told.out
+    assert "1 of 2 deployments are up, waits for: mysql (mysql: ImagePullBackOff)" in told.out
     assert told.out.count("waits for") == 1
     assert told.err.splitlines() == [
         "pod mysql-1: mysql ImagePullBackOff: Back-off pulling image",
@@ -268,6 +325,7 @@ def test_it_does_not_come_up(tools, capsys):
 
 def test_down_leaves_nothing(tools, engine):
     engine.has({})
+    (tools.folder / "kubectl").unlink()  # is not needed for it
     kind.down()
     assert tools.said("kind delete cluster --name nextvlad")
     assert engine.node is None

@@ -19,7 +19,11 @@ IMAGE = "registry.example/nextvlad-pipeline-{kind}:1"
 @pytest.fixture
 def workplace(server, tmp_path):
     server.execute = True
-    return Workplace(tmp_path, flags=["--target", "kfp", "--host", server.host, "--image", IMAGE])
+    return Workplace(
+        tmp_path,
+        flags=["--target", "kfp", "--host", server.host, "--image", IMAGE,
+               "--kfp", f"volumes=claim:{tmp_path}"],
+    )  # fmt: skip
 
 
 def places(workplace):
@@ -61,7 +65,8 @@ def test_a_model_that_is_refused_is_published_too(workplace):
 
 
 def test_a_failing_step_is_shown_with_its_error(workplace):
-    line = workplace.error("--set", *places(workplace), "data_source=/nowhere")
+    source = f"data_source={workplace.folder}/nowhere"
+    line = workplace.error("--set", *places(workplace), source)
     assert re.match(r"error: step download failed: .*/nowhere.* \(log: .*pipeline\.log\)", line)
 
 
@@ -69,7 +74,7 @@ def test_a_failing_step_is_shown_with_its_error(workplace):
 def test_results_that_are_nowhere_but_on_the_cluster(place, workplace, server):
     server.execute = False
     server.snapshots.append(("SUCCEEDED", []))
-    done = workplace.run("--set", f"destination={place}")
+    done = workplace.run("--set", f"destination={place}", "--kfp", "volumes=claim:/of/a/volume")
     assert "the results are on the cluster" in done.stdout
 
 
@@ -100,6 +105,29 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(workplace, server):
     (run_id,) = server.runs
     assert f"make kfp-terminate RUN={run_id} ends it" in rest
     assert server.terminated == []
+
+
+def test_a_token_that_expires_says_that_the_run_goes_on(workplace, server):
+    server.execute = False
+    server.snapshots.append(("RUNNING", []))
+    server.faults.extend([("GET .*/runs/", None)] * 2 + [("GET .*/runs/", 401)])
+    line = workplace.error()
+    (run_id,) = server.runs
+    assert "does not take the credentials (401: as told)" in line
+    assert f"run {run_id} goes on. make kfp-follow RUN={run_id} shows it" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["data_source=youtube8m:2/frame"], "SET=destination=… is missing"),
+        (["destination=/x"], "destination /x: no volume has it"),
+        (["destination=gs://b/x", "data_source=/y"], "data_source /y: no volume has it"),
+    ],
+)
+def test_places_that_steps_would_not_share(settings, words, workplace, server):
+    assert words in workplace.error("--set", *settings)
+    assert not server.runs
 
 
 @pytest.mark.parametrize("spoil", ["RESULTS.json", "evaluation/metrics.txt"])

@@ -16,7 +16,8 @@ def test_on_a_server_that_runs_the_dag(server, tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     smoke.main(
         ["--config", str(tmp_path / "tiny.yaml"), "--host", server.host, "--image", "x/{kind}:1",
-         "--runs", str(tmp_path / "runs"), "--set", f"destination={tmp_path}/shared"]
+         "--runs", str(tmp_path / "runs"), "--set", f"destination={tmp_path}/shared",
+         "--kfp", f"volumes=claim:{tmp_path}"]
     )  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert [line[:4] for line in lines if not line.startswith(("smoke", " "))] == ["ok  "] * 4

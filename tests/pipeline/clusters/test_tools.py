@@ -10,6 +10,7 @@ from trainer.errors import InputError
 VERSIONS = {
     "kind": "kind v0.32.0 go1.26.8 linux/amd64",
     "kubectl": json.dumps({"clientVersion": {"gitVersion": "v1.32.4-dispatcher"}}),
+    "docker": "20.10.24+dfsg1",
     "git": "git version 2.39.5",
 }
 
@@ -40,6 +41,7 @@ def test_all_is_there(tools):
         ({"kind": None}, r"kind is not there \(0.30 or later: https://kind.sigs.k8s.io"),
         ({"kind": "kind v0.20.0 go1.20"}, r"kind is 0.20, expected 0.30 or later"),
         ({"kubectl": None, "git": None}, "kubectl is not there .*; git is not there"),
+        ({"docker": "19.03.1"}, "docker is 19.3, expected 20.10"),
         ({"kubectl": "oops"}, "kubectl is of an unknown version, expected 1.30"),
     ],
 )

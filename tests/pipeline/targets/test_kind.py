@@ -32,12 +32,20 @@ def test_images_folders_and_user():
     assert not gpus.caching
 
 
+@pytest.mark.parametrize("name", ["destination", "checkpoint_root"])
+@pytest.mark.parametrize("folder", ["/elsewhere", "/data/yt8m/out"])
+def test_a_folder_that_steps_can_not_write_to(name, folder):
+    with pytest.raises(
+        InputError, match=rf"{name} {folder}: .* expected a folder below /work/runs"
+    ):
+        kind_target(CLUSTER, pod_settings([]), parameters(**{name: folder}))
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"data_source": "/data/yt8m-2"},
         {"champion": "/models/old"},
-        {"destination": "/elsewhere"},
         {"overrides": {"statistics": {"schema": "/elsewhere/schema.json"}}},
     ],
 )
