@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler
-
 from components.statistics.engines import Dataflow, engine_options
-from pipeline.check_spec import check_pipeline_file
+from pipeline.compiled_file import compile_target
 from pipeline.image_names import image_name
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.vertex import VertexTarget
-from pipeline.training_pipeline import NAME, Target, build
+from pipeline.training_pipeline import NAME, Target
 from trainer.configuration_file import load_yaml, merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
-from trainer.files import atomic_file
 from trainer.parameter import check_value, nearest
 
 
@@ -79,16 +76,6 @@ def _dataflow_arguments(settings: Sequence[str], image: str) -> tuple[str, ...]:
     arguments = Dataflow(**values).arguments()
     engine_options(arguments)
     return tuple(arguments)
-
-
-def compile_target(target: Target, path: Path, defaults: dict[str, Any] | None = None) -> None:
-    """Write one compiled pipeline and check it; `defaults` of its parameters replace its own."""
-    with atomic_file(path) as partial:
-        # KFP takes the format of the file's name.
-        package = partial.with_suffix(".yaml")
-        compiler.Compiler().compile(build(target), str(package), pipeline_parameters=defaults)
-        check_pipeline_file(package)
-        package.rename(partial)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

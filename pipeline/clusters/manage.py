@@ -15,7 +15,7 @@ from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
 from pipeline.clusters.following import WELL, Following, Pace
 from pipeline.clusters.tools import interruptible
-from pipeline.compile import compile_target
+from pipeline.compiled_file import compile_target
 from pipeline.console import Console
 from pipeline.image_names import code_digest
 from pipeline.parameters import CONFIGS, pipeline_parameters

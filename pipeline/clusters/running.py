@@ -16,7 +16,7 @@ from components.download.bucket_folder import in_bucket, local_folder
 from components.publish.step import RESULTS, results_of
 from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.following import WELL, Following, NotStartedError, Pace
-from pipeline.compile import compile_target
+from pipeline.compiled_file import compile_target
 from pipeline.console import Console
 from pipeline.report import Run, write_report
 from pipeline.run_folder import new_run_folder

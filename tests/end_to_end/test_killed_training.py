@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from components.statistics.step import run_statistics
-from pipeline.compile import compile_target, targets
+from pipeline.compile import targets
+from pipeline.compiled_file import compile_target
 from tests.conftest import TINY_MODEL
 from trainer.manifest import read_manifest
 

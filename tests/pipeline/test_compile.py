@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from pipeline.check_spec import check_spec
-from pipeline.compile import compile_target, main, targets
+from pipeline.compile import main, targets
+from pipeline.compiled_file import compile_target
 from pipeline.image_names import code_digest
 from pipeline.training_pipeline import STEPS
 from trainer.errors import InputError

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.clusters.connection import token_in
 from pipeline.clusters.endpoint import Endpoint, trigger_of
-from pipeline.compile import compile_target, targets
+from pipeline.compile import targets
+from pipeline.compiled_file import compile_target
 from tests.kfp_server import KfpServer
 from tests.pipeline.clusters.conftest import QUICK
 from trainer.errors import InputError
