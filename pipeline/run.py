@@ -4,131 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import os
 import signal
-import sys
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
-
-from kfp import local
 
 from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
 from pipeline.clusters.following import Pace
 from pipeline.clusters.running import pod_settings, run_on_cluster
-from pipeline.console import Console
+from pipeline.local_run import Place, run_pipeline
 from pipeline.parameters import CONFIGS, pipeline_parameters
-from pipeline.report import Run, final_table, write_report
-from pipeline.results import RecordingCache
-from pipeline.run_folder import STATE, new_run_folder, with_places, with_whole_names
+from pipeline.report import Run, final_table
+from pipeline.run_folder import with_whole_names
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
 from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
-from pipeline.training_pipeline import Target, build
 from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
-from trainer.files import local_path, read_json, write_json
 from trainer.parameter import nearest
 from trainer.progress import duration
 
 CLUSTERS = ("kind", "kfp")
 """Targets where KFP runs the DAG, not this process."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a run's steps run.
-
-    Attributes:
-        target: what is in the DAG for it.
-        runner: KFP's, while it is in use; of the run's parameters and the folder of runs.
-    """
-
-    target: Target
-    runner: Callable[[dict[str, Any], Path], AbstractContextManager[Any]]
-
-
-def run_pipeline(
-    parameters: dict[str, Any], runs: Path, caching: bool = True, place: Place | None = None
-) -> Run:
-    """Run the DAG and write the run's folder.
-
-    Args:
-        parameters: of the pipeline, checked, all of them.
-        runs: folder of runs; a new one is made below it, and `.pipeline` for what outlives runs.
-        caching: whether steps whose inputs are those of an earlier run are skipped.
-        place: where steps run; by default in processes of this environment.
-
-    Raises:
-        InputError: a step failed; the message is the step's own error line.
-    """
-    place = place or Place(local_target(), local_runner)
-    start = time.monotonic()
-    state = runs / STATE
-    parameters = with_places(parameters, runs)
-    with place.runner(parameters, runs) as runner:
-        folder = new_run_folder(runs)
-        (folder / "artifacts").mkdir()  # Docker would make it as root
-        write_json(folder / "parameters.json", parameters)
-        print(f"run {folder}")
-        local.init(
-            runner=runner,
-            pipeline_root=str(folder / "artifacts"),
-            enable_caching=True,
-            cache_root=str(state / "cache"),
-            raise_on_error=False,
-        )
-        console = Console(sys.stdout, folder / "pipeline.log")
-        results = RecordingCache(str(state / "cache"), console.skipped, caching)
-        results.install()
-        with console, contextlib.redirect_stdout(console):
-            build(place.target)(**parameters)
-    if console.failed:
-        _fail(console, folder)
-    verdict = results.outputs["verdict"].metadata
-    run = Run(
-        folder=folder,
-        parameters=parameters,
-        seconds=console.seconds,
-        artifacts=_artifacts(results, parameters, verdict["blessed"]),
-        reason=verdict["reason"],
-        blessed=verdict["blessed"],
-        wall_seconds=time.monotonic() - start,
-    )
-    for name, artifact in run.artifacts.items():
-        if artifact:
-            (folder / name).symlink_to(artifact)
-    write_report(run)
-    return run
-
-
-def _artifacts(
-    results: RecordingCache, parameters: dict[str, Any], blessed: bool
-) -> dict[str, str]:
-    """Folders by the artifact's name; empty for the serving model that was not blessed."""
-    names = ("example_statistics", "trained_model", "evaluation", "serving_model")
-    found = {
-        name: results.folder(name) if name != "serving_model" or blessed else "" for name in names
-    }
-    # The download step always runs, so its output is not in the cache; the folder of its manifest
-    # follows from the data alone.
-    statistics = Path(found["example_statistics"]) / "statistics.json"
-    fingerprint = read_json(statistics)["data_fingerprint"]
-    examples = local_path(parameters["destination"]) / "manifests" / fingerprint
-    return {"examples": str(examples)} | found
-
-
-def _fail(console: Console, folder: Path) -> NoReturn:
-    log = folder / "pipeline.log"
-    if console.error:
-        raise InputError(f"step {console.failed} failed: {console.error} (log: {log})")
-    tail = "\n".join(console.tail)
-    print(f"{tail}\n", file=sys.stderr)
-    raise InputError(f"step {console.failed} failed, see the lines above (log: {log})")
 
 
 def _end_children(number: int, _frame: Any) -> NoReturn:

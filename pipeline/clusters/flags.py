@@ -12,10 +12,10 @@ from typing import Any
 from components.download.step import SAMPLE
 from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.kind import load_images, running_cluster
+from pipeline.clusters.kind_target import kind_target
 from pipeline.clusters.manifests import folders_seen
 from pipeline.clusters.running import EXPERIMENT, PodSettings, pod_settings
 from pipeline.run_folder import with_places, with_whole_names
-from pipeline.targets.kind import kind_target
 from pipeline.targets.kubernetes import KubernetesTarget
 from trainer.errors import InputError
 

@@ -22,9 +22,9 @@ from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
 from pipeline.clusters.following import Pace
 from pipeline.clusters.running import pod_settings, run_on_cluster
 from pipeline.clusters.tools import interruptible
+from pipeline.local_run import run_pipeline
 from pipeline.parameters import CONFIGS, pipeline_parameters
 from pipeline.report import Run
-from pipeline.run import run_pipeline
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.training_pipeline import STEPS
 from trainer.configuration_file import merged, parse_settings, read_configuration

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from pipeline.clusters.kind import Cluster
+from pipeline.clusters.kind_target import kind_target
 from pipeline.clusters.manifests import volume_of
 from pipeline.clusters.running import pod_settings
 from pipeline.image_names import image_name
 from pipeline.parameters import pipeline_parameters
-from pipeline.targets.kind import kind_target
 from trainer.errors import InputError
 
 CLUSTER = Cluster(8888, 8889, {"/data/yt8m": True, "/work/runs": False})
