@@ -5,6 +5,7 @@ a `Target`'s and enters at compile time.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from kfp import dsl
@@ -45,6 +46,27 @@ class Target:
 
     def place(self, step: str, task: dsl.PipelineTask) -> None:
         """Ask for the machine that a step needs; nothing more here."""
+
+
+def _published(
+    target: Target, on: Callable[..., Any], destination: str, *tasks: dsl.PipelineTask
+) -> Callable[..., None]:
+    """What publishes the outputs of tasks, and others by name, where the target has that step."""
+    outputs = {name: output for task in tasks for name, output in task.outputs.items()}
+    names = ("examples", "example_statistics", "trained_model", "evaluation", "verdict")
+
+    def published(**more: Any) -> None:
+        if PUBLISH in target.extra_steps:
+            task = publish(
+                destination=destination,
+                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                **{name: outputs[name] for name in names},
+                **more,
+            )
+            # Always runs: where it writes is outside of what the cluster's cache knows.
+            on(task).set_caching_options(False)
+
+    return published
 
 
 def build(target: Target) -> Any:
@@ -142,23 +164,7 @@ def build(target: Target) -> Any:
         verdict = on(
             gate(evaluation=evaluated.outputs["evaluation"], min_gap=min_gap, overrides=overrides)
         )
-
-        def published(**more: Any) -> None:
-            if PUBLISH in target.extra_steps:
-                # Always runs: where it writes is outside of what the cluster's cache knows.
-                on(
-                    publish(
-                        destination=destination,
-                        run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                        examples=examples,
-                        example_statistics=measured.outputs["example_statistics"],
-                        trained_model=trained.outputs["trained_model"],
-                        evaluation=evaluated.outputs["evaluation"],
-                        verdict=verdict.outputs["verdict"],
-                        **more,
-                    )
-                ).set_caching_options(False)
-
+        published = _published(target, on, destination, data, measured, trained, evaluated, verdict)
         with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
             exported = on(
                 export(
