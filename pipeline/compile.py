@@ -12,11 +12,11 @@ from typing import Any
 from components.statistics.engines import Dataflow, engine_options
 from pipeline.compiled_file import compile_target
 from pipeline.image_names import image_name
-from pipeline.parameters import CONFIGS, pipeline_parameters
+from pipeline.parameters import configured
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target
-from trainer.configuration_file import load_yaml, merged, parse_settings, read_configuration
+from trainer.configuration_file import load_yaml
 from trainer.errors import InputError, reported
 from trainer.parameter import check_value, nearest
 
@@ -100,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     image = options.image or image_name("{kind}")
     with reported():
-        configuration = read_configuration(options.config, CONFIGS) if options.config else {}
-        defaults = pipeline_parameters(merged(configuration, parse_settings(options.settings)))
+        defaults = configured(options.config, options.settings)
         for suffix, target in targets(image, options.dataflow).items():
             path = options.output / f"{NAME}-{suffix}.yaml"
             compile_target(target, path, defaults)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import docker
 import requests
@@ -44,6 +44,16 @@ def docker_engine() -> Iterator[docker.DockerClient]:
             yield client
         except (DockerException, requests.exceptions.RequestException) as error:
             raise InputError(what_to_do(str(error))) from None
+
+
+def check_images(client: docker.DockerClient, images: Iterable[str]) -> None:
+    """Raise `InputError` unless the engine has these images of ours."""
+    for image in images:
+        try:
+            client.images.get(image)
+        except docker.errors.ImageNotFound:
+            gpu = " IMAGES='cpu gpu'" if "-gpu:" in image else ""
+            raise InputError(f"image {image} is not there: make images{gpu}") from None
 
 
 def _probe(host: str) -> None:

@@ -5,16 +5,40 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.config import FLAT, Config, run_config
-from trainer.configuration_file import OVERRIDES, PLACES, check_names, overrides_of
+from trainer.configuration_file import (
+    OVERRIDES,
+    PLACES,
+    check_names,
+    merged,
+    overrides_of,
+    parse_settings,
+    read_configuration,
+)
 from trainer.errors import InputError
 from trainer.parameter import check_value
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
+
+
+def configured(config: str, settings: Sequence[str], data: str = "") -> dict[str, Any]:
+    """The pipeline parameters of a configuration file and what is given in its place.
+
+    Args:
+        config: YAML file; empty: none.
+        settings: `name=value`.
+        data: data source; empty: the file's.
+
+    Raises:
+        InputError: as `pipeline_parameters`, or the file can not be read.
+    """
+    file = read_configuration(config, CONFIGS) if config else {}
+    configuration = merged(file, parse_settings(settings))
+    return pipeline_parameters(configuration | ({"data_source": data} if data else {}))
 
 
 def pipeline_parameters(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from pipeline.clusters.flags import add_cluster_flags, endpoint_of, target_of
 from pipeline.clusters.following import Pace
 from pipeline.clusters.running import pod_settings, run_on_cluster
 from pipeline.local_run import Place, run_pipeline
-from pipeline.parameters import CONFIGS, pipeline_parameters
+from pipeline.parameters import configured
 from pipeline.report import Run, final_table
 from pipeline.run_folder import with_whole_names
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
 from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
-from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.parameter import nearest
 from trainer.progress import duration
@@ -113,11 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     with reported():
         _check_target(options)
-        file = read_configuration(options.config, CONFIGS)
-        configuration = merged(file, parse_settings(options.settings))
-        if options.data:
-            configuration["data_source"] = options.data
-        parameters = pipeline_parameters(configuration)
+        parameters = configured(options.config, options.settings, options.data)
         if options.target in CLUSTERS:
             on_cluster = _run_on_cluster(options, parameters)
             if on_cluster is None:

@@ -59,12 +59,14 @@ def run_publish(
     }
     if in_bucket(destination):
         storage = CloudStorage()
+        storage.delete(f"{place}/{RESULTS}")  # of a try before this one
         for name in artifacts:
             for path in files[name]:
                 relative = path.relative_to(artifacts[name]).as_posix()
                 storage.write(f"{place}/{name}/{relative}", path.read_bytes())
         storage.write(f"{place}/{RESULTS}", json_bytes(results))
     else:
+        local_path(f"{place}/{RESULTS}").unlink(missing_ok=True)
         for name, folder in artifacts.items():
             with atomic_directory(local_path(f"{place}/{name}")) as partial:
                 shutil.copytree(folder, partial, dirs_exist_ok=True)

@@ -33,7 +33,7 @@ from pipeline.clusters.manifests import (
 )
 from pipeline.clusters.tools import Kubectl, check_tools, interruptible, run
 from pipeline.clusters.waiting import wait_for_deployments
-from pipeline.docker_engine import FULL, docker_engine
+from pipeline.docker_engine import FULL, check_images, docker_engine
 from pipeline.image_names import image_name
 from trainer.errors import InputError, reported
 from trainer.progress import duration, say
@@ -105,11 +105,7 @@ def up(port: int, folders: Mapping[str, bool], images: Sequence[str], seconds: f
     start = time.monotonic()
     wanted = Cluster(port, port + 1, dict(folders))
     with docker_engine() as client:
-        for image in images:
-            try:
-                client.images.get(image)
-            except docker.errors.ImageNotFound:
-                raise InputError(f"image {image} is not there: make images") from None
+        check_images(client, images)
         root = Path(client.info().get("DockerRootDir") or "/")
         node = _node(client)
         if node is not None:
@@ -211,14 +207,9 @@ def load_images(images: Sequence[str]) -> None:
         if node is None:
             raise InputError(f"there is no cluster {NAME}: make kind-up")
         there = node.exec_run(["crictl", "images", "--output=json"]).output.decode()
-        for image in images:
-            if f'/{image}"' in there:
-                continue
-            try:
-                client.images.get(image)
-            except docker.errors.ImageNotFound:
-                gpu = " IMAGES='cpu gpu'" if "-gpu:" in image else ""
-                raise InputError(f"image {image} is not there: make images{gpu}") from None
+        missing = [image for image in images if f'/{image}"' not in there]
+        check_images(client, missing)
+        for image in missing:
             say("kind", f"loads {image} into the node (a minute or two)")
             run(["kind", "load", "docker-image", image, "--name", NAME], seconds=_LOAD_SECONDS)
 

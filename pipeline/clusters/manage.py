@@ -18,9 +18,8 @@ from pipeline.clusters.tools import interruptible
 from pipeline.compiled_file import compile_target
 from pipeline.console import Console
 from pipeline.image_names import code_digest
-from pipeline.parameters import CONFIGS, pipeline_parameters
+from pipeline.parameters import configured
 from pipeline.training_pipeline import NAME
-from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 
 CHANGES = {"pause": "paused", "resume": "resumed", "delete": "deleted"}
@@ -89,8 +88,7 @@ def _run_id(options: argparse.Namespace) -> str:
 
 def _compiled(options: argparse.Namespace, folder: Path) -> tuple[Path, dict[str, Any]]:
     """The compiled pipeline with the configuration as its defaults, and the parameters."""
-    file = read_configuration(options.config, CONFIGS)
-    parameters = pipeline_parameters(merged(file, parse_settings(options.settings)))
+    parameters = configured(options.config, options.settings)
     target, parameters = target_of(options, parameters, options.runs.resolve())
     package = folder / "pipeline.yaml"
     compile_target(target, package, parameters)

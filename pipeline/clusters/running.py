@@ -124,13 +124,12 @@ def run_on_cluster(
     compile_target(target, package)
     name = f"{NAME} {folder.name} {uuid.uuid4().hex[:6]}"
     facts = {"host": endpoint.host, "name": name, "run_id": ""}
-    console = Console(sys.stdout, folder / "pipeline.log")
     try:
         facts["run_id"] = run_id = endpoint.submit(package, name, parameters, experiment)
         write_json(folder / "kfp.json", facts)
         print(f"run {folder}\n    {endpoint.pages}/#/runs/details/{run_id}", flush=True)
-        following = Following(endpoint, run_id, console, pace, watch)
-        with console:
+        with Console(sys.stdout, folder / "pipeline.log") as console:
+            following = Following(endpoint, run_id, console, pace, watch)
             ended = following.to_the_end()
     except KeyboardInterrupt:
         print(f"\ninterrupted: {_goes_on(facts)}")

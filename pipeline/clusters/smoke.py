@@ -23,11 +23,10 @@ from pipeline.clusters.following import Pace
 from pipeline.clusters.running import pod_settings, run_on_cluster
 from pipeline.clusters.tools import interruptible
 from pipeline.local_run import run_pipeline
-from pipeline.parameters import CONFIGS, pipeline_parameters
+from pipeline.parameters import configured
 from pipeline.report import Run
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.training_pipeline import STEPS
-from trainer.configuration_file import merged, parse_settings, read_configuration
 from trainer.errors import InputError, reported
 from trainer.files import local_path, read_json
 from trainer.progress import duration
@@ -177,8 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with reported(), interruptible("the run that was on goes on, make kfp-runs shows it"):
         runs = options.runs.resolve()
-        file = read_configuration(options.config, CONFIGS)
-        parameters = pipeline_parameters(merged(file, parse_settings(options.settings)))
+        parameters = configured(options.config, options.settings)
         base = parameters["destination"] or ("" if options.host else str(runs))
         if not base:
             raise InputError(

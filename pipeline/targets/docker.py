@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import docker
 from docker.types import DeviceRequest, Mount
 from kfp import local
 
@@ -23,7 +22,7 @@ from components.download.folders import EXTRAS
 from components.download.plan import is_release
 from components.download.step import SAMPLE
 from pipeline.console import steps_progress
-from pipeline.docker_engine import PROXIES, docker_engine
+from pipeline.docker_engine import PROXIES, check_images, docker_engine
 from pipeline.image_names import image_name
 from pipeline.targets.step_containers import StepContainers
 from pipeline.training_pipeline import STEPS, Target
@@ -79,12 +78,7 @@ def docker_runner(
         InputError: no engine, no image.
     """
     with docker_engine() as client:
-        for image in {target.cpu_image, target.gpu_image}:
-            try:
-                client.images.get(image)
-            except docker.errors.ImageNotFound:
-                gpu = " IMAGES='cpu gpu'" if image == image_name("gpu") else ""
-                raise InputError(f"image {image} is not there: make images{gpu}") from None
+        check_images(client, {target.cpu_image, target.gpu_image})
         information = client.info()
         gpus = {}
         if target.gpu_image != target.cpu_image:

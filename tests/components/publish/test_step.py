@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from components.publish import step
 from components.publish.step import RESULTS, results_of, run_publish
 from trainer.errors import InputError
 
@@ -50,6 +51,24 @@ def test_to_a_bucket(artifacts, bucket):
         "p/runs/7/trained_model/deep/weights",
     ]  # fmt: skip
     assert json.loads(bucket.blob("p/runs/7/RESULTS.json").download_as_bytes()) == EXPECTED
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_a_second_try_that_is_killed_does_not_look_whole(
+    where, artifacts, tmp_path, bucket, monkeypatch
+):
+    destination = str(tmp_path / "out") if where == "folder" else f"gs://{bucket.name}/p"
+    run_publish(destination, "7", artifacts, VERDICT)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step.shutil, "copytree", killed)
+    monkeypatch.setattr(step.CloudStorage, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_publish(destination, "7", artifacts, VERDICT)
+    assert not (tmp_path / "out" / "runs" / "7" / RESULTS).exists()
+    assert bucket.get_blob("p/runs/7/RESULTS.json") is None
 
 
 def test_nowhere(artifacts, capsys):
