@@ -21,6 +21,25 @@ PORT ?= 8080
 PREDICTIONS ?=
 PREDICT ?=
 DATAFLOW ?=
+# Vertex AI: whose project, on what, and what follows the export.
+PROJECT ?=
+REGION ?=
+BUCKET ?=
+SERVICE_ACCOUNT ?=
+NETWORK ?=
+KMS_KEY ?=
+VERTEX ?=
+DISPLAY_NAME ?=
+PRICES ?=
+HOURS ?=
+DRY_RUN ?=
+ENDPOINT ?=
+TUNE ?=
+TRIALS ?= 20
+PARALLEL ?= 2
+VERTEX_NAME ?=
+APPLY ?=
+SETUP ?=
 # Kubeflow Pipelines: which one, as whom, and its pods.
 KFP_HOST ?=
 KFP_TOKEN_FILE ?=
@@ -43,12 +62,21 @@ UV = .venv/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 \
 	--annotation-style line $(if $(UPGRADE),--upgrade)
 
-ENDPOINT = --host "$(KFP_HOST)" --token-file "$(KFP_TOKEN_FILE)" --namespace "$(KFP_NAMESPACE)" \
+KFP_FLAGS = --host "$(KFP_HOST)" --token-file "$(KFP_TOKEN_FILE)" --namespace "$(KFP_NAMESPACE)" \
 	--ca "$(KFP_CA)" --experiment "$(EXPERIMENT)" --image "$(IMAGE)" --kfp $(KFP)
 MANAGE = $(PY) -m pipeline.clusters.manage
+VERTEX_FLAGS = --project "$(PROJECT)" --region "$(REGION)" --bucket "$(BUCKET)" \
+	--service-account "$(SERVICE_ACCOUNT)" --network "$(NETWORK)" --kms-key "$(KMS_KEY)" \
+	--registry "$(REGISTRY)" --vertex $(VERTEX) --dataflow $(DATAFLOW)
+RUN_FLAGS = --display-name "$(DISPLAY_NAME)" --prices "$(PRICES)" --hours $(HOURS) $(if $(DRY_RUN),--dry-run)
+# People have PROJECT or REGION in their environments: they count where Vertex AI is meant, and
+# elsewhere only what stands on the command line.
+ON_LINE = $(filter command,$(foreach one,PROJECT REGION BUCKET SERVICE_ACCOUNT NETWORK KMS_KEY VERTEX DATAFLOW \
+	DISPLAY_NAME PRICES HOURS DRY_RUN,$(origin $(one))))
+MANAGE_VERTEX = $(PY) -m pipeline.vertex.manage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run predict serve images compile kind-up kind-down kind-smoke kfp-upload kfp-schedule kfp-runs kfp-follow kfp-terminate test test-slow test-docker benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run predict serve images compile kind-up kind-down kind-smoke kfp-upload kfp-schedule kfp-runs kfp-follow kfp-terminate vertex-setup vertex-check vertex-list vertex-follow vertex-cancel vertex-schedule vertex-tune vertex-endpoint vertex-rollback vertex-undeploy test test-slow test-docker benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -57,6 +85,8 @@ help: ## list the targets
 	@echo "  and TARGET=docker MEMORY=\"train=6g\" GPU=1 to run each step in a container"
 	@echo "  and TARGET=kind (after kind-up MOUNTS=folder), or TARGET=kfp KFP_HOST=http://… IMAGE=name-{kind}:tag"
 	@echo "  KFP=\"gpus=1 volumes=claim:/data\" KFP_TOKEN_FILE KFP_NAMESPACE KFP_CA EXPERIMENT, as all kfp- targets"
+	@echo "  and TARGET=vertex PROJECT=id REGION=us-central1 BUCKET=gs://name SERVICE_ACCOUNT NETWORK KMS_KEY"
+	@echo "  VERTEX=\"machine=g2-standard-8 accelerator=NVIDIA_L4 spot=true\" DATAFLOW DRY_RUN=1 HOURS=\"train=8\" PRICES=file"
 	@echo "  images takes IMAGES=\"cpu gpu serving dataflow\" BASE_IMAGE=name BEAM_IMAGE=name CA=file.pem"
 	@echo "  REGISTRY=prefix PUSH=1 ANEW=1"
 	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
@@ -72,7 +102,8 @@ setup-dev: ## the same, with what tests and checks need
 
 pipeline-run: setup ## set up and run the whole pipeline on this machine (built-in sample by default)
 	@$(PY) -m pipeline.run --config "$(CONFIG)" --data "$(DATA)" --runs "$(RUNS)" --set $(SET) \
-		--target "$(TARGET)" --memory $(MEMORY) $(if $(GPU),--gpu) $(ENDPOINT)
+		--target "$(TARGET)" --memory $(MEMORY) $(if $(GPU),--gpu) $(KFP_FLAGS) \
+		$(if $(filter vertex,$(TARGET))$(ON_LINE),$(VERTEX_FLAGS) $(RUN_FLAGS))
 
 serve: setup ## serve the newest run's model (MODEL=folder) over HTTP, with an example to try
 	@exec env TF_CPP_MIN_LOG_LEVEL=2 $(PY) -m components.serving --model "$(MODEL)" --runs "$(RUNS)" \
@@ -85,7 +116,7 @@ images: setup ## build the container images of this code (needs Docker), with si
 compile: setup ## write the compiled pipelines for Vertex AI and for KFP on Kubernetes into build/
 	@$(PY) -m pipeline.compile --output "$(OUTPUT)" --image "$(IMAGE)" \
 		--config "$(if $(filter file,$(origin CONFIG)),,$(CONFIG))" \
-		--set $(SET) $(if $(DATA),"data_source=$(DATA)") $(if $(DATAFLOW),--dataflow $(DATAFLOW))
+		--set $(SET) $(if $(DATA),"data_source=$(DATA)") $(if $(ON_LINE),$(VERTEX_FLAGS))
 
 kind-up: setup ## have Kubeflow Pipelines on a cluster of this machine (after make images; needs kind and kubectl)
 	@$(PY) -m pipeline.clusters.kind up --port "$(KIND_PORT)" --runs "$(RUNS)" --mounts $(MOUNTS)
@@ -94,22 +125,55 @@ kind-down: setup ## remove that cluster; data and results stay
 	@$(PY) -m pipeline.clusters.kind down
 
 kind-smoke: setup ## see whether it (or KFP_HOST) runs, caches, fails and terminates as it should
-	@$(PY) -m pipeline.clusters.smoke --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
+	@$(PY) -m pipeline.clusters.smoke --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(KFP_FLAGS)
 
 kfp-upload: setup ## add a version of the pipeline (KFP_NAME=) to the cluster's KFP, with CONFIG and SET as defaults
-	@$(MANAGE) upload --name "$(KFP_NAME)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
+	@$(MANAGE) upload --name "$(KFP_NAME)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(KFP_FLAGS)
 
 kfp-schedule: setup ## run it again and again: WHEN="0 0 3 * * *" or "every 3600"; WHEN=pause, resume, delete; without: list
-	@$(MANAGE) schedule --name "$(KFP_NAME)" --when "$(WHEN)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(ENDPOINT)
+	@$(MANAGE) schedule --name "$(KFP_NAME)" --when "$(WHEN)" --config "$(CONFIG)" --runs "$(RUNS)" --set $(SET) $(if $(DATA),"data_source=$(DATA)") $(KFP_FLAGS)
 
 kfp-runs: setup ## list the cluster's latest runs
-	@$(MANAGE) runs $(ENDPOINT)
+	@$(MANAGE) runs $(KFP_FLAGS)
 
 kfp-follow: setup ## follow a run (RUN=id) to its end
-	@$(MANAGE) follow --run "$(RUN)" $(ENDPOINT)
+	@$(MANAGE) follow --run "$(RUN)" $(KFP_FLAGS)
 
 kfp-terminate: setup ## end a run (RUN=id)
-	@$(MANAGE) terminate --run "$(RUN)" $(ENDPOINT)
+	@$(MANAGE) terminate --run "$(RUN)" $(KFP_FLAGS)
+
+vertex-setup: ## show what a Google Cloud project lacks for the pipeline, and how to mend it (APPLY=1: mend it; needs gcloud)
+	@bash pipeline/vertex/setup_project.sh $(if $(PROJECT),--project "$(PROJECT)") $(if $(REGION),--region "$(REGION)") \
+		$(if $(BUCKET),--bucket "$(BUCKET)") $(if $(KMS_KEY),--kms-key "$(KMS_KEY)") $(if $(APPLY),--apply) $(SETUP)
+
+vertex-check: setup ## look whether a project has what a run needs: APIs, permissions, bucket, images, quota
+	@$(MANAGE_VERTEX) check --image "$(IMAGE)" $(VERTEX_FLAGS)
+
+vertex-list: setup ## list the latest runs
+	@$(MANAGE_VERTEX) list $(VERTEX_FLAGS)
+
+vertex-follow: setup ## follow a run (RUN=id) to its end
+	@$(MANAGE_VERTEX) follow --run "$(RUN)" $(VERTEX_FLAGS)
+
+vertex-cancel: setup ## end a run (RUN=id) and its training
+	@$(MANAGE_VERTEX) cancel --run "$(RUN)" $(VERTEX_FLAGS)
+
+vertex-schedule: setup ## run again and again: WHEN="0 3 * * *"; WHEN=pause, resume, delete; without: list
+	@$(MANAGE_VERTEX) schedule --name "$(VERTEX_NAME)" --when "$(WHEN)" --config "$(CONFIG)" --data "$(DATA)" \
+		--set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS)
+
+vertex-tune: setup ## search parameters on the data of a finished run: RUN=id TUNE="learning_rate=1e-4..1e-2:log"
+	@$(MANAGE_VERTEX) tune --run "$(RUN)" --tune $(TUNE) --trials "$(TRIALS)" --parallel "$(PARALLEL)" \
+		--name "$(VERTEX_NAME)" --set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS)
+
+vertex-endpoint: setup ## what an endpoint (ENDPOINT=name) answers with
+	@$(MANAGE_VERTEX) endpoint --endpoint "$(ENDPOINT)" $(VERTEX_FLAGS)
+
+vertex-rollback: setup ## its traffic back to the version before
+	@$(MANAGE_VERTEX) rollback --endpoint "$(ENDPOINT)" $(VERTEX_FLAGS)
+
+vertex-undeploy: setup ## take everything off it and delete it
+	@$(MANAGE_VERTEX) undeploy --endpoint "$(ENDPOINT)" $(VERTEX_FLAGS)
 
 predict: setup ## score shards with an exported model (by default the newest run's, on its validate shards)
 	@$(PY) -m components.predict --runs "$(RUNS)" --model "$(MODEL)" --data "$(DATA)" \
@@ -141,7 +205,7 @@ lint: setup-dev ## ruff, mypy and the import contracts
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/hadolint docker/*.Dockerfile
-	@.venv/bin/shellcheck docker/*.sh requirements/*.sh .ci/*.sh .ci/run
+	@.venv/bin/shellcheck docker/*.sh pipeline/vertex/*.sh requirements/*.sh .ci/*.sh .ci/run
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 

@@ -21,12 +21,14 @@ from pipeline.run_folder import with_whole_names
 from pipeline.targets.docker import docker_runner, docker_target, memory_limits
 from pipeline.targets.local import local_runner, local_target
 from pipeline.targets.step_containers import StepContainers
+from pipeline.vertex.flags import add_run_flags, add_vertex_flags, given_flags
 from trainer.errors import InputError, reported
 from trainer.parameter import nearest
 from trainer.progress import duration
 
 CLUSTERS = ("kind", "kfp")
 """Targets where KFP runs the DAG, not this process."""
+VERTEX = "vertex"
 
 
 def _end_children(number: int, _frame: Any) -> NoReturn:
@@ -57,16 +59,18 @@ def _place(options: argparse.Namespace) -> Place:
 
 def _check_target(options: argparse.Namespace) -> None:
     """Raise `InputError` unless there is such a target and it takes the settings that are given."""
-    targets = ("local", "docker", *CLUSTERS)
+    targets = ("local", "docker", *CLUSTERS, VERTEX)
     if options.target not in targets:
         raise InputError(
-            f"TARGET is {options.target!r}, expected one of {', '.join(targets)} (for Vertex AI: "
-            f"make compile){nearest(options.target, targets)}"
+            f"TARGET is {options.target!r}, expected one of {', '.join(targets)}"
+            f"{nearest(options.target, targets)}"
         )
     if options.target != "docker" and (options.memory or options.gpu):
         raise InputError("limits of memory and --gpu are for TARGET=docker")
     if options.target not in CLUSTERS and (options.host or options.kfp):
         raise InputError(f"KFP_HOST and KFP are for TARGET={' and TARGET='.join(CLUSTERS)}")
+    if options.target != VERTEX and (given := given_flags(options)):
+        raise InputError(f"for TARGET=vertex alone: {', '.join(given)}")
     if options.target == "kind" and options.host:
         raise InputError("TARGET=kind is the cluster of make kind-up: for KFP_HOST give TARGET=kfp")
     if options.target == "kfp" and not options.host:
@@ -92,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--target",
         default="local",
-        help="local (processes of this environment), docker, kind (the cluster of make kind-up) or "
-        "kfp (any other)",
+        help="local (processes of this environment), docker, kind (the cluster of make kind-up), "
+        "kfp (any other) or vertex (Vertex AI)",
     )
     parser.add_argument(
         "--memory", nargs="*", default=[], metavar="STEP=SIZE",
@@ -103,12 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--gpu", action="store_true", help="docker: train and evaluate on this machine's GPUs"
     )
     add_cluster_flags(parser)
+    add_vertex_flags(parser)
+    add_run_flags(parser)
     parser.add_argument("--no-cache", action="store_true", help="run every step anew")
     options = parser.parse_args(arguments)
+    elsewhere = (*CLUSTERS, VERTEX)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # On a cluster nothing of this process's is to be ended: it says what goes on.
+        # Elsewhere nothing of this process's is to be ended: it says what goes on.
         signal.signal(
-            number, signal.default_int_handler if options.target in CLUSTERS else _end_children
+            number, signal.default_int_handler if options.target in elsewhere else _end_children
         )
     with reported():
         _check_target(options)
@@ -119,6 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print("\ndone: the results are on the cluster, see its pages")
                 return
             _show(on_cluster)
+            return
+        if options.target == VERTEX:
+            # Its libraries take seconds to import.
+            from pipeline.vertex.command import run_command  # noqa: PLC0415
+
+            if on_vertex := run_command(options, parameters):
+                _show(on_vertex)
             return
         place, parameters = _place(options), with_whole_names(parameters)
         try:

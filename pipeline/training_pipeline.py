@@ -4,8 +4,9 @@ One function for every place to run; what differs between them (images, machines
 a `Target`'s and enters at compile time.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -14,14 +15,21 @@ from components.download.component import download
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.gate.component import gate
-from components.publish.component import publish
 from components.statistics.component import statistics
 from components.train.component import train
 
 NAME = "nextvlad-training"
 STEPS = ("download", "statistics", "train", "evaluate", "gate", "export")
-PUBLISH = "publish"
-"""What a target may add: results are copied to `destination`, out of the cluster's own store."""
+PUBLISH, REGISTER, DEPLOY, BATCH_PREDICT = "publish", "register", "deploy", "batch_predict"
+EXTRA_STEPS = {
+    PUBLISH: "results are copied to `destination`, out of the cluster's own store",
+    REGISTER: "the exported model becomes a version in Vertex AI's Model Registry",
+    DEPLOY: "an endpoint of Vertex AI answers with it",
+    BATCH_PREDICT: "shards are scored with it",
+}
+"""What a target may add, each after the export step."""
+
+On = Callable[..., dsl.PipelineTask]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +41,9 @@ class Target:
         cpu_image, gpu_image: container images by dependency set; their tags carry a digest of
             the code, so that no cache can serve the results of other code.
         beam_pipeline_args: options of the statistics step's Beam engine.
-        extra_steps: that the other targets do not have; `PUBLISH`.
+        extra_steps: of `EXTRA_STEPS`.
         caching: whether steps whose inputs are those of an earlier run are skipped.
+        registered_model: what `registered` as the champion stands for.
     """
 
     name: str
@@ -43,39 +52,40 @@ class Target:
     beam_pipeline_args: tuple[str, ...] = ()
     extra_steps: tuple[str, ...] = ()
     caching: bool = True
+    registered_model: str = ""
+
+    def image(self, step: str) -> str:
+        """The image of a step: with CUDA for those that a GPU speeds up."""
+        return self.gpu_image if step in ("train", "evaluate") else self.cpu_image
+
+    def component(self, component: Any) -> Any:
+        """What runs a step; here the step's own component."""
+        return component
 
     def place(self, step: str, task: dsl.PipelineTask) -> None:
-        """Ask for the machine that a step needs; nothing more here."""
+        """Give a step its image; a target also asks for the machine that it needs."""
+        task.set_container_image(self.image(step))
 
+    def around(self) -> contextlib.AbstractContextManager[Any]:
+        """What holds the whole DAG; here nothing."""
+        return contextlib.nullcontext()
 
-def _published(
-    target: Target, on: Callable[..., Any], destination: str, *tasks: dsl.PipelineTask
-) -> Callable[..., None]:
-    """What publishes the outputs of tasks, and others by name, where the target has that step."""
-    outputs = {name: output for task in tasks for name, output in task.outputs.items()}
-    names = ("examples", "example_statistics", "trained_model", "evaluation", "verdict")
+    def conclude(self, on: On, destination: str, outputs: Mapping[str, Any]) -> None:
+        """Add the extra steps after the export, or, without `serving_model`, the refusal.
 
-    def published(**more: Any) -> None:
-        if PUBLISH in target.extra_steps:
-            task = publish(
-                destination=destination,
-                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-                **{name: outputs[name] for name in names},
-                **more,
-            )
-            # Always runs: where it writes is outside of what the cluster's cache knows.
-            on(task).set_caching_options(False)
-
-    return published
+        Args:
+            on: places a task.
+            destination: of the pipeline's parameters.
+            outputs: of the steps so far, by name.
+        """
 
 
 def build(target: Target) -> Any:
     """The pipeline as KFP compiles or runs it, for one place to run."""
 
-    def on(task: dsl.PipelineTask, image: str = target.cpu_image) -> dsl.PipelineTask:
-        task.set_container_image(image).set_caching_options(target.caching)
+    def on(task: dsl.PipelineTask) -> dsl.PipelineTask:
         target.place(task.name, task)
-        return task
+        return task.set_caching_options(target.caching)
 
     @dsl.pipeline(name=NAME)
     def training_pipeline(
@@ -114,70 +124,70 @@ def build(target: Target) -> Any:
             overrides: Every further parameter, as a JSON object by section, such as
                 {"model": {"cluster_size": 64}}; see trainer/config.py.
         """
-        # Always runs: it proves that the data is there and unchanged, in seconds if it is.
-        data = on(
-            download(
-                data_source=data_source,
-                destination=destination,
-                champion=champion,
-                overrides=overrides,
-            )
-        ).set_caching_options(False)
-        fingerprint = data.outputs["data_fingerprint"]
-        examples = data.outputs["examples"]
-        measured = on(
-            statistics(
-                examples=examples,
-                data_fingerprint=fingerprint,
-                statistics_parameters=data.outputs["statistics_parameters"],
-                expectations=data.outputs["expectations"],
-                beam_pipeline_args=list(target.beam_pipeline_args),
-            )
-        )
-        trained = on(
-            train(
-                examples=examples,
-                example_statistics=measured.outputs["example_statistics"],
-                data_fingerprint=fingerprint,
-                model=model,
-                epochs=epochs,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                seed=seed,
-                checkpoint_root=checkpoint_root,
-                overrides=overrides,
-            ),
-            target.gpu_image,
-        )
-        evaluated = on(
-            evaluate(
-                examples=examples,
-                example_statistics=measured.outputs["example_statistics"],
-                trained_model=trained.outputs["trained_model"],
-                data_fingerprint=fingerprint,
-                champion=data.outputs["champion"],
-                champion_digest=data.outputs["champion_digest"],
-                overrides=overrides,
-            ),
-            target.gpu_image,
-        )
-        verdict = on(
-            gate(evaluation=evaluated.outputs["evaluation"], min_gap=min_gap, overrides=overrides)
-        )
-        published = _published(target, on, destination, data, measured, trained, evaluated, verdict)
-        with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
-            exported = on(
-                export(
+        with target.around():
+            # Always runs: it proves that the data is there and unchanged, in seconds if it is.
+            data = on(
+                download(
+                    data_source=data_source,
+                    destination=destination,
+                    champion=champion,
+                    registered=target.registered_model,
+                    overrides=overrides,
+                )
+            ).set_caching_options(False)
+            fingerprint = data.outputs["data_fingerprint"]
+            examples = data.outputs["examples"]
+            measured = on(
+                statistics(
                     examples=examples,
-                    trained_model=trained.outputs["trained_model"],
-                    evaluation=evaluated.outputs["evaluation"],
                     data_fingerprint=fingerprint,
+                    statistics_parameters=data.outputs["statistics_parameters"],
+                    expectations=data.outputs["expectations"],
+                    beam_pipeline_args=list(target.beam_pipeline_args),
+                )
+            )
+            trained = on(
+                target.component(train)(
+                    examples=examples,
+                    example_statistics=measured.outputs["example_statistics"],
+                    data_fingerprint=fingerprint,
+                    model=model,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    learning_rate=learning_rate,
+                    seed=seed,
+                    checkpoint_root=checkpoint_root,
                     overrides=overrides,
                 )
             )
-            published(serving_model=exported.outputs["serving_model"])
-        if PUBLISH in target.extra_steps:
-            with dsl.If(verdict.outputs["Output"] == False, name="refused"):  # noqa: E712
-                published()
+            evaluated = on(
+                evaluate(
+                    examples=examples,
+                    example_statistics=measured.outputs["example_statistics"],
+                    trained_model=trained.outputs["trained_model"],
+                    data_fingerprint=fingerprint,
+                    champion=data.outputs["champion"],
+                    champion_digest=data.outputs["champion_digest"],
+                    overrides=overrides,
+                )
+            )
+            evaluation = evaluated.outputs["evaluation"]
+            verdict = on(gate(evaluation=evaluation, min_gap=min_gap, overrides=overrides))
+            outputs = data.outputs | measured.outputs | trained.outputs
+            outputs |= evaluated.outputs | verdict.outputs
+            with dsl.If(verdict.outputs["Output"] == True, name="blessed"):  # noqa: E712
+                exported = on(
+                    export(
+                        examples=examples,
+                        trained_model=trained.outputs["trained_model"],
+                        evaluation=evaluation,
+                        data_fingerprint=fingerprint,
+                        overrides=overrides,
+                    )
+                )
+                target.conclude(on, destination, outputs | exported.outputs)
+            if PUBLISH in target.extra_steps:
+                with dsl.If(verdict.outputs["Output"] == False, name="refused"):  # noqa: E712
+                    target.conclude(on, destination, outputs)
 
     return training_pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ USAGE = """python -m trainer.task --examples FOLDER --statistics FOLDER
        --checkpoints FOLDER --output FOLDER
        [--like FOLDER] [--config FILE] [--overrides JSON]
        [--PARAMETER VALUE ...]"""
+CHECKPOINTS, OUTPUT = "AIP_CHECKPOINT_DIR", "AIP_MODEL_DIR"
+"""https://cloud.google.com/vertex-ai/docs/training/code-requirements#environment-variables."""
 DESCRIPTION = """Training alone, without the pipeline around it. Each parameter has the value of
 the last of these that names it: its default, --like, --config, --overrides, its own flag (of one
 that stands there twice, the last)."""
@@ -28,13 +31,18 @@ that stands there twice, the last)."""
 
 def make_parser() -> FlagParser:
     parser = FlagParser(prog="python -m trainer.task", usage=USAGE, description=DESCRIPTION)
-    for name, text in (
-        ("examples", "of manifest.json"),
-        ("statistics", "of statistics.json"),
-        ("checkpoints", "that outlives the training"),
-        ("output", "of the trained model, to write"),
+    for name, variable, text in (
+        ("examples", "", "of manifest.json"),
+        ("statistics", "", "of statistics.json"),
+        ("checkpoints", CHECKPOINTS, "that outlives the training"),
+        ("output", OUTPUT, "of the trained model, to write"),
     ):
-        parser.add_argument(f"--{name}", required=True, metavar="FOLDER", help=f"folder {text}")
+        # A custom job of Vertex AI, and each trial of a tuning job, is told its own.
+        default = os.environ.get(variable)
+        parser.add_argument(
+            f"--{name}", required=not default, default=default, metavar="FOLDER",
+            help=f"folder {text}" + (f" (default: {variable})" if variable else ""),
+        )  # fmt: skip
     parser.add_argument(
         "--like", metavar="FOLDER", help="folder of a trained model: start at its configuration"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,15 @@ import tensorflow as tf
 
 from trainer.batches import Batch, as_tensor
 from trainer.errors import InputError
-from trainer.files import atomic_file
+from trainer.files import atomic_file, local_path
 from trainer.layers import NeXtVLAD
 from trainer.progress import say
 
 LOGS = "logs"
 TRIAL, METRIC_FILE = "CLOUD_ML_TRIAL_ID", "CLOUD_ML_HP_METRIC_FILE"
 """Environment variables of Vertex AI's hyperparameter tuning."""
+TENSORBOARD = "AIP_TENSORBOARD_LOG_DIR"
+"""Environment variable of a custom job with a TensorBoard instance: where it looks for events."""
 DEFAULT_METRIC_FILE = "/tmp/hypertune/output.metrics"
 
 
@@ -49,7 +52,7 @@ class TrainingLog:
         """A log that can not be written ends itself with a warning, and no training."""
         try:
             yield
-        except (tf.errors.OpError, OSError) as error:
+        except (tf.errors.OpError, OSError, InputError) as error:
             if self.enabled:
                 reason = str(error).splitlines()[0]
                 say("train", f"warning: {self.folder}: no more is logged, it can not be: {reason}")
@@ -68,6 +71,7 @@ class TrainingLog:
         self.scalars(step, epoch_loss=loss, holdout_gap=gap)
         with self._kept_going():
             self._writer.flush()
+            self._show()
         if self.enabled and os.environ.get(TRIAL):
             report_trial(step, {"loss": loss} | ({} if gap is None else {"holdout_gap": gap}))
 
@@ -106,6 +110,18 @@ class TrainingLog:
         self._stop_profile()
         with self._kept_going():
             self._writer.close()
+            self._show()
+
+    def _show(self) -> None:
+        """Copy the events to where a TensorBoard instance of Vertex AI takes them from.
+
+        https://cloud.google.com/vertex-ai/docs/experiments/tensorboard-training
+        """
+        place = os.environ.get(TENSORBOARD, "")
+        if place and self.enabled:
+            # By the training's name: a baseline of the same job is a curve of its own.
+            shown = local_path(place) / self.folder.parent.name
+            shutil.copytree(self.folder, shown, dirs_exist_ok=True)
 
     def _stop_profile(self) -> None:
         if self._profiling:

@@ -10,6 +10,7 @@ def download(
     data_source: str,
     destination: str,
     champion: str,
+    registered: str,
     overrides: str,
     examples: dsl.Output[dsl.Dataset],
 ) -> NamedTuple(  # type: ignore[valid-type]
@@ -29,7 +30,8 @@ def download(
             of shards, a path or gs:// URI.
         destination: Folder or gs:// prefix that outlives the run; empty: inside the artifact.
         champion: Folder, gs:// URI or Model Registry name of a model that the new one has to be
-            better than; empty: none.
+            better than; `registered`: the last one that was registered here; empty: none.
+        registered: Model Registry name that `registered` stands for; empty: there is no registry.
         overrides: JSON object of further parameters, by section.
         examples: manifest.json: the shards' URIs, sizes, MD5s, record counts.
 
@@ -53,7 +55,7 @@ def download(
         config = run_config(overrides)
         if config.export.onnx:  # hours before the export, whose image is this one's
             check_packages()
-        found = resolved(champion)
+        found = resolved(champion, registered)
         expectations = digest_of_expectations(config.statistics)
         examples.uri, fingerprint = run_download(
             data_source, destination, config, examples.path, examples.uri

@@ -18,6 +18,8 @@ from trainer.errors import InputError
 from trainer.files import local_path
 from trainer.progress import say
 
+REGISTERED = "registered"
+"""In place of a model's name: the one that this pipeline registers."""
 _REGISTERED = re.compile(
     r"projects/(?P<project>[^/]+)/locations/(?P<location>[a-z0-9-]+)/models/[^/@]+(@[^/]+)?"
 )
@@ -25,12 +27,14 @@ _MODELS = ("model.keras", "saved_model/saved_model.pb", "saved_model.pb")
 _SECONDS = 60.0
 
 
-def resolved(champion: str) -> tuple[str, str]:
+def resolved(champion: str, registered: str = "") -> tuple[str, str]:
     """Where a champion's files are now, and a digest of what they are.
 
     Args:
         champion: a folder, `gs://bucket/prefix`, or `projects/P/locations/L/models/M`, optionally
-            with `@version` (without one: the default version); empty: none.
+            with `@version` (without one: the default version); `registered`: what this pipeline
+            registered last, and nothing before it has; empty: none.
+        registered: the name that `registered` stands for; empty: there is no registry here.
 
     Returns:
         A path or `gs://` URI, and the digest; both empty if there is no champion.
@@ -38,6 +42,13 @@ def resolved(champion: str) -> tuple[str, str]:
     Raises:
         InputError: there is none, or it can not be looked up.
     """
+    if champion == REGISTERED:
+        if not registered:
+            raise InputError(
+                f"champion {REGISTERED}: this pipeline has no Model Registry to look into, give a "
+                "folder, a gs:// URI or projects/P/locations/L/models/M"
+            )
+        champion = registered if _is_there(registered) else ""
     if not champion:
         return "", ""
     uri = _registered(champion) if champion.startswith("projects/") else champion
@@ -56,6 +67,10 @@ def resolved(champion: str) -> tuple[str, str]:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             facts.append(f"{path.relative_to(folder)} {md5_of(path)}")
     return uri, hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
+
+
+class NotRegisteredError(InputError):
+    """The Model Registry has no such model."""
 
 
 @contextlib.contextmanager
@@ -86,6 +101,16 @@ def _check_models(champion: str, names: Iterable[str]) -> None:
         )
 
 
+def _is_there(name: str) -> bool:
+    """Whether the registry has a model; the first run of a pipeline finds none."""
+    try:
+        _registered(name)
+    except NotRegisteredError:
+        say("download", f"champion {name}: there is none yet, the model is compared with no other")
+        return False
+    return True
+
+
 def _registered(name: str) -> str:
     """The artifact folder of a model in the registry.
 
@@ -101,8 +126,13 @@ def _registered(name: str) -> str:
     except (
         google.api_core.exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError
     ) as error:  # fmt: skip
+        kind = (
+            NotRegisteredError
+            if isinstance(error, google.api_core.exceptions.NotFound)
+            else InputError
+        )
         reason = " ".join(str(error).split())
-        raise InputError(f"champion {name}: Vertex AI does not give it: {reason}") from None
+        raise kind(f"champion {name}: Vertex AI does not give it: {reason}") from None
     if not model.artifact_uri:
         raise InputError(f"champion {name}: the registry has no files of it (artifact_uri)")
     uri: str = model.artifact_uri

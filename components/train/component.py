@@ -35,7 +35,7 @@ def train(
         trained_model: model.keras, config.json, history, TensorBoard logs.
         metrics: Final loss and speed.
     """
-    from components.train.step import run_train
+    from components.train.step import is_chief, run_train
     from trainer.config import run_config
     from trainer.errors import reported
     from trainer.files import write_json
@@ -60,7 +60,9 @@ def train(
                 ("examples_per_second", one["examples_per_second"]),
             )
         }
-        # Metrics travel as metadata, but KFP's local cache takes an output without a file for lost.
-        write_json(metrics.path, values)
+        if is_chief():
+            # Metrics travel as metadata, but KFP's local cache takes an output without a file for
+            # lost. Of several workers, which all have this path, one writes it.
+            write_json(metrics.path, values)
     for name, value in values.items():
         metrics.log_metric(name, value)

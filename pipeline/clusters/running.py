@@ -18,14 +18,14 @@ from pipeline.clusters.endpoint import Endpoint
 from pipeline.clusters.following import WELL, Following, NotStartedError, Pace
 from pipeline.compiled_file import compile_target
 from pipeline.console import Console
+from pipeline.name_values import listed, named_values, pairs
 from pipeline.report import Run, write_report
 from pipeline.run_folder import new_run_folder
 from pipeline.targets.kubernetes import STEP_TIMEOUT_SECONDS, KubernetesTarget, volumes_of
 from pipeline.training_pipeline import NAME, PUBLISH
-from trainer.configuration_file import load_yaml
 from trainer.errors import InputError
 from trainer.files import read_json, write_json
-from trainer.parameter import nearest
+from trainer.parameter import parameter
 
 EXPERIMENT = "nextvlad"
 
@@ -46,15 +46,15 @@ class PodSettings:
         start_seconds: until a step's container must have started.
     """
 
-    gpus: int = 0
+    gpus: int = parameter(0, "for the train step", minimum=0)
     gpu_resource: str = "nvidia.com/gpu"
     volumes: str = ""
     google_secret: str = ""
     pull_secrets: str = ""
     node_labels: str = ""
     annotations: str = ""
-    timeout_seconds: int = STEP_TIMEOUT_SECONDS
-    start_seconds: int = 1200
+    timeout_seconds: int = parameter(STEP_TIMEOUT_SECONDS, "of a step", minimum=1)
+    start_seconds: int = parameter(1200, "until a step's container must have started", minimum=1)
 
     def target(self, name: str, image: str, caching: bool = True, **more: Any) -> KubernetesTarget:
         """The target on these images (`{kind}` stands for cpu or gpu)."""
@@ -62,11 +62,11 @@ class PodSettings:
         return KubernetesTarget(
             name, cpu, image.replace("{kind}", "gpu") if self.gpus else cpu,
             caching=caching, gpus=self.gpus, gpu_resource=self.gpu_resource,
-            google_secret=self.google_secret, pull_secrets=tuple(_listed(self.pull_secrets)),
-            node_labels=_pairs("node label", self.node_labels),
-            annotations=_pairs("annotation", self.annotations),
+            google_secret=self.google_secret, pull_secrets=tuple(listed(self.pull_secrets)),
+            node_labels=tuple(pairs("node label", self.node_labels).items()),
+            annotations=tuple(pairs("annotation", self.annotations).items()),
             timeout_seconds=self.timeout_seconds,
-            **{"volumes": volumes_of(_listed(self.volumes))} | more,
+            **{"volumes": volumes_of(listed(self.volumes))} | more,
         )  # fmt: skip
 
 
@@ -76,19 +76,7 @@ def pod_settings(settings: Sequence[str]) -> PodSettings:
     Raises:
         InputError: an unknown name, or a value of another type.
     """
-    kinds = typing.get_type_hints(PodSettings)
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator or name not in kinds:
-            raise InputError(
-                f"KFP setting {setting!r}: expected name=value of {', '.join(kinds)}"
-                f"{nearest(name, kinds)}"
-            )
-        values[name] = text if kinds[name] is str else load_yaml(text)
-        if kinds[name] is int and (type(values[name]) is not int or values[name] < 0):
-            raise InputError(f"KFP setting {name} is {text!r}, expected a whole number")
-    return PodSettings(**values)
+    return PodSettings(**named_values("KFP", PodSettings, settings))
 
 
 def run_on_cluster(
@@ -216,17 +204,3 @@ def _fail(state: str, console: Console, folder: Path, run_id: str) -> typing.NoR
         raise InputError(f"{what}: {console.error} (log: {log})")
     print("\n".join(console.tail) + "\n", file=sys.stderr)
     raise InputError(f"{what}, see the lines above (log: {log})")
-
-
-def _listed(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def _pairs(what: str, text: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for one in _listed(text):
-        key, colon, value = one.partition(":")
-        if not colon or not key:
-            raise InputError(f"{what} {one!r}: expected key:value")
-        pairs.append((key, value))
-    return tuple(pairs)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from kfp import dsl, kubernetes
 
-from pipeline.training_pipeline import PUBLISH, Target
+from components.publish.component import publish
+from pipeline.training_pipeline import PUBLISH, On, Target
 from trainer.errors import InputError
 
 STEP_TIMEOUT_SECONDS = 24 * 3600
@@ -54,7 +57,18 @@ class KubernetesTarget(Target):
     annotations: tuple[tuple[str, str], ...] = ()
     timeout_seconds: int = STEP_TIMEOUT_SECONDS
 
+    def conclude(self, on: On, destination: str, outputs: Mapping[str, Any]) -> None:
+        names = ("examples", "example_statistics", "trained_model", "evaluation", "verdict")
+        task = publish(
+            destination=destination,
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            **{name: outputs[name] for name in (*names, "serving_model") if name in outputs},
+        )
+        # Always runs: where it writes is outside of what the cluster's cache knows.
+        on(task).set_caching_options(False)
+
     def place(self, step: str, task: dsl.PipelineTask) -> None:
+        super().place(step, task)
         training = step == "train"
         if self.small:
             task.set_cpu_request("250m").set_memory_request("512Mi")

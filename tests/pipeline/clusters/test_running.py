@@ -198,8 +198,8 @@ def test_pod_settings():
     [
         (["gpu=1"], "expected name=value of .*did you mean gpus"),
         (["gpus"], "expected name=value"),
-        (["gpus=many"], "gpus is 'many', expected a whole number"),
-        (["gpus=-1"], "expected a whole number"),
+        (["gpus=many"], r"gpus is 'many' \(str\), expected a whole number"),
+        (["gpus=-1"], "gpus is -1, expected at least 0"),
     ],
 )
 def test_pod_settings_that_can_not_be(settings, words):

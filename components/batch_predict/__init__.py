@@ -1,0 +1,1 @@
+"""The batch_predict step: a batch prediction job of Vertex AI."""

@@ -1,0 +1,27 @@
+"""Names that Vertex AI's Model Registry takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from trainer.errors import InputError
+
+CHAMPION = "champion"
+"""Alias of the version that the next model has to beat."""
+_ID = re.compile(r"[a-z0-9_-]{1,63}")
+_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,126}[a-z0-9]")
+
+
+def check_names(model: str, aliases: Sequence[str]) -> None:
+    """Raise `InputError` unless the registry takes these names."""
+    if not _ID.fullmatch(model):
+        raise InputError(
+            f"registered model {model!r}: expected up to 63 of a-z, 0-9, - and _ as its id"
+        )
+    for alias in aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise InputError(
+                f"alias {alias!r} of model {model}: expected 2 to 128 of a-z, 0-9 and -, a letter "
+                "first"
+            )

@@ -1,0 +1,1 @@
+"""Vertex AI: plan, checks, runs, schedules, tuning, endpoints."""

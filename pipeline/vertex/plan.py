@@ -1,0 +1,294 @@
+"""What a run will use and cost, before it is started: machines, time-outs, a dated price table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.targets.vertex import VertexTarget, step_size
+from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, STEPS
+from pipeline.vertex.machines import machine_table, step_machine
+from trainer.configuration_file import load_yaml
+from trainer.errors import InputError
+from trainer.parameter import nearest
+
+PRICES = Path(__file__).with_name("prices.yaml")
+LAUNCHER = "e2-standard-4"
+"""Vertex AI's machine for a step that only starts a job and waits: its default."""
+DISK_GB = 100
+"""Boot disk of a step's machine."""
+HOURS_A_MONTH = 730.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prices:
+    """A table of prices an hour.
+
+    Attributes:
+        path: of the file.
+        date: when they were seen.
+        region, currency: of them.
+        machines, accelerators: by type.
+        spot: share of each that spot machines cost.
+        pipeline_run: of each run.
+        disk_gb_hour: of a boot disk.
+    """
+
+    path: str
+    date: str
+    region: str
+    currency: str
+    machines: Mapping[str, float]
+    accelerators: Mapping[str, float]
+    spot: Mapping[str, float]
+    pipeline_run: float
+    disk_gb_hour: float
+
+    def machine_hour(
+        self, machine: str, accelerator: str, count: int, spot: bool, disk_gb: int
+    ) -> float | None:
+        """Price of a machine an hour; None: the table does not have one of its parts."""
+        rate = self.machines.get(machine)
+        more = self.accelerators.get(accelerator) if accelerator else 0.0
+        if rate is None or more is None:
+            return None
+        if spot:
+            rate, more = rate * self.spot["machines"], more * self.spot["accelerators"]
+        return rate + more * count + disk_gb * self.disk_gb_hour
+
+
+def read_prices(path: str | os.PathLike[str] = PRICES) -> Prices:
+    """A price table, checked.
+
+    Raises:
+        InputError: it can not be read, or lacks a part, or a price is no number.
+    """
+    try:
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise InputError(f"prices {path}: {' '.join(str(error).split())}") from None
+    wanted = (
+        "date", "region", "currency", "machines", "accelerators", "spot", "pipeline_run",
+        "disk_gb_month",
+    )  # fmt: skip
+    if not isinstance(content, dict) or (lacking := [one for one in wanted if one not in content]):
+        what = ", ".join(lacking) if isinstance(content, dict) else "a mapping"
+        raise InputError(f"prices {path}: expected {what}, as {PRICES.name} of this project has")
+    for name in ("machines", "accelerators", "spot"):
+        if not isinstance(content[name], dict):
+            raise InputError(f"prices {path}: {name}: expected a mapping of names to prices")
+        for key, value in content[name].items():
+            _check_price(f"prices {path}: {name}.{key}", value)
+    for name in ("pipeline_run", "disk_gb_month"):
+        _check_price(f"prices {path}: {name}", content[name])
+    if not {"machines", "accelerators"} <= content["spot"].keys():
+        raise InputError(f"prices {path}: spot: expected machines and accelerators")
+    return Prices(
+        os.fspath(path), str(content["date"]), str(content["region"]), str(content["currency"]),
+        content["machines"], content["accelerators"], content["spot"],
+        float(content["pipeline_run"]), float(content["disk_gb_month"]) / HOURS_A_MONTH,
+    )  # fmt: skip
+
+
+def _check_price(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+        raise InputError(f"{name} is {value!r}, expected a price")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStep:
+    """A step as it will run.
+
+    Attributes:
+        name: of the step.
+        machines: in words.
+        hour: price of an hour of it; None: not in the table.
+        hours: after which a try is ended.
+        tries: at most.
+        expected: hours that it is expected to take; None: nobody said.
+    """
+
+    name: str
+    machines: str
+    hour: float | None
+    hours: float
+    tries: int
+    expected: float | None = None
+
+    @property
+    def most(self) -> float | None:
+        return None if self.hour is None else self.hour * self.hours * self.tries
+
+    @property
+    def estimate(self) -> float | None:
+        if self.hour is None or self.expected is None:
+            return None
+        return self.hour * self.expected
+
+
+def planned_steps(
+    target: VertexTarget, prices: Prices, expected: Mapping[str, float] | None = None
+) -> list[PlannedStep]:
+    """The steps of a run with their machines and prices, in their order."""
+    settings, expected = target.settings, expected or {}
+    found = []
+    for step in (*STEPS, *target.extra_steps):
+        cpus, memory = step_size(step)
+        machine = step_machine(cpus, memory)
+        accelerator, count, spot, disk, number = "", 0, False, DISK_GB, 1
+        hours, tries = settings.step_hours, 1 + settings.step_retries
+        if step == "evaluate" and settings.evaluate_accelerators:
+            accelerator, count = settings.accelerator, settings.evaluate_accelerators
+            machine = _machine_with(accelerator, count, cpus, memory)
+        if step == "train":
+            machine, accelerator = settings.machine, settings.accelerator
+            count = settings.accelerators if accelerator else 0
+            spot, disk, number = settings.spot, settings.disk_gb, settings.workers
+            hours, tries = settings.train_hours, 1 + settings.train_retries
+        rate = prices.machine_hour(machine, accelerator, count, spot, disk)
+        if rate is not None:
+            rate *= number
+            if step == "train":
+                rate += prices.machine_hour(LAUNCHER, "", 0, False, DISK_GB) or 0.0
+        if step == BATCH_PREDICT and rate is not None:
+            beside = prices.machine_hour(
+                settings.serving_machine, settings.serving_accelerator, 1, False, DISK_GB
+            )
+            rate = None if beside is None else rate + beside * settings.batch_replicas
+        words = f"{number} × " if number > 1 else ""
+        words += machine + (f" + {count} × {accelerator}" if accelerator else "")
+        words += " spot" if spot else ""
+        if step == BATCH_PREDICT:
+            words += f" + {settings.batch_replicas} × {settings.serving_machine}"
+        found.append(PlannedStep(step, words, rate, hours, tries, expected.get(step)))
+    return found
+
+
+def _machine_with(accelerator: str, count: int, cpus: int, memory: int) -> str:
+    """The smallest machine that takes so many accelerators."""
+    table = machine_table()
+    fitting = [
+        (one["cpus"], one["memory_gb"], name)
+        for name, one in table["machines"].items()
+        if count in table["accelerators"][accelerator]["machines"].get(name, [])
+        and one["cpus"] >= cpus
+        and one["memory_gb"] >= memory
+    ]
+    if not fitting:
+        raise InputError(
+            f"VERTEX setting evaluate_accelerators: no machine has {count} of {accelerator}"
+        )
+    return str(min(fitting)[2])
+
+
+def expected_hours(settings: Sequence[str], steps: Sequence[str]) -> dict[str, float]:
+    """Checked hours by step, from `train=8`.
+
+    Raises:
+        InputError: no such step, or no hours.
+    """
+    hours = {}
+    for setting in settings:
+        step, _, text = setting.partition("=")
+        if step not in steps:
+            raise InputError(
+                f"HOURS {setting!r}: expected step=hours with one of {', '.join(steps)}"
+                f"{nearest(step, steps)}"
+            )
+        try:
+            hours[step] = float(text)
+        except ValueError:
+            hours[step] = -1.0
+        if not 0 <= hours[step] < float("inf"):
+            raise InputError(f"HOURS {setting!r}: expected hours such as 1.5")
+    return hours
+
+
+def plan_text(
+    target: VertexTarget, prices: Prices, parameters: Mapping[str, Any],
+    expected: Mapping[str, float] | None = None,
+) -> str:  # fmt: skip
+    """The whole plan: where, on what, for how long, for how much."""
+    home, settings = target.home, target.settings
+    steps = planned_steps(target, prices, expected)
+    money = prices.currency
+    lines = [
+        f"project {home.project}, {home.region}, gs://{home.bucket}, as "
+        f"{home.service_account or 'the default service account of Compute Engine'}",
+        f"images  {target.cpu_image}",
+    ]
+    if target.gpu_image in {target.image(step) for step in STEPS}:
+        lines.append(f"        {target.gpu_image}")
+    for name in ("network", "kms_key"):
+        if value := getattr(home, name):
+            lines.append(f"{name:<7} {value}")
+    wide = max(len(one.machines) for one in steps)
+    lines += ["", f"{'step':<14}{'machines':<{wide}}{money + '/hour':>10}{'ends after':>14}"
+              f"{'at most':>10}{'expected':>18}"]  # fmt: skip
+    for one in steps:
+        limit = f"{one.hours:g} h × {one.tries}"
+        likely = "" if one.expected is None else f"{one.expected:g} h {_money(one.estimate)}"
+        lines.append(
+            f"{one.name:<14}{one.machines:<{wide}}{_money(one.hour):>10}{limit:>14}"
+            f"{_money(one.most):>10}{likely:>18}"
+        )
+    lines += ["", *_totals(steps, prices)]
+    lines += _what_stays(target, prices)
+    if settings.spot:
+        lines.append(
+            "Spot machines can be taken away at any time; training goes on at its last checkpoint "
+            f"in {parameters.get('checkpoint_root') or 'none: checkpoint_root is empty'}."
+        )
+    return "\n".join(lines)
+
+
+def _totals(steps: Sequence[PlannedStep], prices: Prices) -> list[str]:
+    unknown = [one.machines for one in steps if one.hour is None]
+    most = sum(one.most or 0.0 for one in steps) + prices.pipeline_run
+    train = next(one for one in steps if one.name == "train")
+    lines = []
+    if all(one.expected is not None for one in steps if one.name in ("statistics", "train")):
+        likely = sum(one.estimate or 0.0 for one in steps) + prices.pipeline_run
+        lines.append(f"expected     {_money(likely)} {prices.currency}, of the steps with hours")
+    else:
+        lines.append(
+            f"an hour of training costs {_money(train.hour)} {prices.currency}; "
+            'HOURS="statistics=1 train=8" makes it an estimate of the whole'
+        )
+    lines.append(
+        f"never above  {_money(most)} {prices.currency}: every step and every retry up to its limit"
+    )
+    lines.append(
+        f"List prices of {prices.region} of {prices.date} ({Path(prices.path).name}; PRICES=file "
+        "for your own), before taxes, discounts, storage, network and Dataflow's workers."
+    )
+    if unknown:
+        lines.append(f"Without a price there, so not in the sums: {', '.join(unknown)}.")
+    return lines
+
+
+def _what_stays(target: VertexTarget, prices: Prices) -> list[str]:
+    """What is paid for after the run."""
+    settings = target.settings
+    lines = []
+    if DEPLOY in target.extra_steps:
+        rate = prices.machine_hour(
+            settings.serving_machine, settings.serving_accelerator, 1, False, 0
+        )
+        day = "unknown" if rate is None else f"{rate * 24 * settings.replicas:,.2f}"
+        copies = 1 + settings.keep
+        lines.append(
+            f"The endpoint {settings.endpoint} goes on after the run: {day} {prices.currency} a "
+            f"day for each deployed version, up to {copies} of them, until it is undeployed "
+            "(make vertex-undeploy)."
+        )
+    return lines
+
+
+def _money(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.2f}"

@@ -1,0 +1,204 @@
+"""Run the DAG on Vertex AI and leave the folder that a local run leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from google.cloud.aiplatform_v1.types import PipelineState
+
+from components.download.bucket_folder import local_folder
+from pipeline.compiled_file import compile_target
+from pipeline.console import Console
+from pipeline.report import Run, write_report
+from pipeline.run_folder import new_run_folder
+from pipeline.targets.vertex import VertexTarget
+from pipeline.training_pipeline import NAME
+from pipeline.vertex.check_file import check_vertex_file
+from pipeline.vertex.following import Following, seconds_of, steps_of
+from pipeline.vertex.jobs import Jobs
+from pipeline.vertex.plan import Prices, planned_steps
+from trainer.errors import InputError
+from trainer.files import write_json
+
+ARTIFACTS = ("examples", "example_statistics", "trained_model", "evaluation", "serving_model")
+_VERDICT = "verdict"
+_STATE = "PIPELINE_STATE_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is run, and how it is followed.
+
+    Attributes:
+        target: images, machines, project.
+        parameters: of the pipeline, checked, all of them.
+        prices: for what is said of costs.
+        display_name: in the console; empty: the job's id.
+        poll_seconds: between two looks.
+        watch: called with the job at each look.
+    """
+
+    target: VertexTarget
+    parameters: Mapping[str, Any]
+    prices: Prices
+    display_name: str = ""
+    poll_seconds: float = 10.0
+    watch: Callable[[Any], None] | None = None
+
+
+def run_on_vertex(jobs: Jobs, request: Request, runs: Path) -> Run:
+    """Submit the DAG, follow it to its end, and write the run's folder.
+
+    Raises:
+        InputError: a step failed, the run was cancelled, or its results can not be had.
+        SystemExit: with code 130, interrupted; the run goes on.
+    """
+    begun = time.monotonic()
+    folder = new_run_folder(runs)
+    write_json(folder / "parameters.json", dict(request.parameters))
+    package = folder / "pipeline.yaml"
+    compile_target(request.target, package)
+    check_vertex_file(package)
+    job_id = f"{NAME}-{folder.name.lower().replace('_', '-')}-{uuid.uuid4().hex[:6]}"
+    home = jobs.cloud.home
+    facts = {"job": job_id, "project": home.project, "region": home.region}
+    following: Following | None = None
+    try:
+        jobs.submit(
+            package, job_id, request.parameters, request.display_name, request.target.labels()
+        )
+        write_json(folder / "vertex.json", facts)
+        print(f"run {folder}\n    {console_link(jobs, job_id)}", flush=True)
+        with Console(sys.stdout, folder / "pipeline.log") as console:
+            following = Following(jobs, job_id, console, request.poll_seconds, request.watch)
+            job = following.to_the_end()
+    except KeyboardInterrupt:
+        running = following.running if following else []
+        print(f"\ninterrupted: {goes_on(jobs, request, job_id, running)}")
+        raise SystemExit(130) from None
+    except InputError as error:
+        if following is None:
+            raise
+        raise InputError(f"{error}; {goes_on(jobs, request, job_id, following.running)}") from None
+    state = job.state.name.removeprefix(_STATE)
+    cost = cost_of(job, request.target, request.prices)
+    write_json(
+        folder / "vertex.json",
+        facts | {"state": state, "from_cache": console.cached, "estimated_cost": round(cost, 2)},
+    )
+    if job.state == PipelineState.PIPELINE_STATE_CANCELLED:
+        raise InputError(f"run {job_id} was cancelled (log: {folder / 'pipeline.log'})")
+    if job.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
+        raise _failure(state, console, folder, job_id)
+    print(f"\nabout {cost:,.2f} {request.prices.currency} at list prices, the machines' start-up "
+          "and what they store not counted", flush=True)  # fmt: skip
+    run = fetched(job, folder, request.parameters, console.seconds, time.monotonic() - begun)
+    write_report(run)
+    return run
+
+
+def fetched(
+    job: Any,
+    folder: Path,
+    parameters: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    wall_seconds: float,
+) -> Run:
+    """Copy a job's artifacts into a run's folder.
+
+    Raises:
+        InputError: one is not there any more.
+    """
+    places = artifacts_of(job)
+    verdict = _verdict(job)
+    found = {}
+    for name in ARTIFACTS:
+        if name in places:
+            with local_folder(places[name], f"artifact {name}") as copy:
+                shutil.copytree(copy, folder / name, dirs_exist_ok=True)
+            found[name] = str(folder / name)
+        elif name != "serving_model":
+            raise InputError(f"run {job.name.rpartition('/')[2]}: has no artifact {name}")
+    return Run(
+        folder=folder,
+        parameters=dict(parameters),
+        seconds=dict(seconds),
+        artifacts={name: found.get(name, "") for name in ARTIFACTS},
+        reason=str(verdict.get("reason", "")),
+        blessed=bool(verdict.get("blessed", "serving_model" in places)),
+        wall_seconds=wall_seconds,
+    )
+
+
+def artifacts_of(job: Any) -> dict[str, str]:
+    """URIs of what the steps have made, by the output's name."""
+    found = {}
+    for task in steps_of(job).values():
+        for name, output in task.outputs.items():
+            if output.artifacts:
+                found[name] = str(output.artifacts[0].uri)
+    return found
+
+
+def _verdict(job: Any) -> dict[str, Any]:
+    task = steps_of(job).get("gate")
+    if task is None or _VERDICT not in task.outputs:
+        return {}
+    return dict(task.outputs[_VERDICT].artifacts[0].metadata or {})
+
+
+def cost_of(job: Any, target: VertexTarget, prices: Prices) -> float:
+    """What the steps that ran have cost at the table's prices, by their times so far."""
+    rates = {one.name: one.hour or 0.0 for one in planned_steps(target, prices)}
+    now = datetime.datetime.now(datetime.UTC)
+    total = prices.pipeline_run
+    for name, task in steps_of(job).items():
+        seconds = seconds_of(task)
+        if task.start_time and not task.end_time:
+            seconds = max(0.0, (now - task.start_time).total_seconds())
+        if task.state.name not in ("SKIPPED", "NOT_TRIGGERED"):
+            total += rates.get(name, 0.0) * seconds / 3600
+    return total
+
+
+def goes_on(jobs: Jobs, request: Request, job_id: str, running: list[str]) -> str:
+    """What becomes of a run that is not followed any more, and what it costs."""
+    home = jobs.cloud.home
+    rates = {one.name: one for one in planned_steps(request.target, request.prices)}
+    costs = ""
+    for name in running:
+        if (rate := rates[name].hour) is not None:
+            costs += f", step {name} for about {rate:,.2f} {request.prices.currency} an hour"
+    where = f"PROJECT={home.project} REGION={home.region} RUN={job_id}"
+    return (
+        f"run {job_id} goes on{costs}. make vertex-follow {where} shows it, "
+        f"make vertex-cancel {where} ends it"
+    )
+
+
+def console_link(jobs: Jobs, job_id: str) -> str:
+    """The run's page in Google Cloud's console."""
+    home = jobs.cloud.home
+    return (
+        f"https://console.cloud.google.com/vertex-ai/locations/{home.region}/pipelines/runs/"
+        f"{job_id}?project={home.project}"
+    )
+
+
+def _failure(state: str, console: Console, folder: Path, job_id: str) -> InputError:
+    log = folder / "pipeline.log"
+    what = f"step {console.failed} failed" if console.failed else f"run {job_id} ended as {state}"
+    if console.error:
+        return InputError(f"{what}: {console.error} (log: {log})")
+    with contextlib.suppress(BrokenPipeError):
+        print("\n".join(console.tail) + "\n", file=sys.stderr)
+    return InputError(f"{what}, see the lines above (log: {log})")
