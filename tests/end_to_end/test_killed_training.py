@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from components.statistics.step import run_statistics
-from pipeline.compile import targets
 from pipeline.compiled_file import compile_target
+from pipeline.targets.kubernetes import KubernetesTarget
 from tests.conftest import TINY_MODEL
 from trainer.manifest import read_manifest
 
@@ -140,7 +140,7 @@ def test_sigterm_saves_when_it_arrives(inputs):
 def component_command(inputs, tmp_path):
     """The train step as a cluster runs it: the command of the compiled pipeline."""
     file = tmp_path / "pipeline.yaml"
-    compile_target(targets("nextvlad-{kind}:1")["kubernetes"], file)
+    compile_target(KubernetesTarget("kubernetes", "nextvlad-cpu:1", "nextvlad-cpu:1"), file)
     (spec, *_) = yaml.safe_load_all(file.read_text())
     container = spec["deploymentSpec"]["executors"]["exec-train"]["container"]
     flat = {"model": "nextvlad", "epochs": 400, "batch_size": 4, "learning_rate": 0.002, "seed": 0}

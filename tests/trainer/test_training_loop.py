@@ -336,6 +336,22 @@ def test_tensorboard_has_scalars_histograms_and_a_profile(tiny_config, run):
     assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
 
 
+def test_a_custom_job_shows_its_curves(tiny_config, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "shown"))
+    folder = run(tiny_config) / "logs" / "model"
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        assert (tmp_path / "shown" / "model" / name).read_bytes() == (folder / name).read_bytes()
+    assert names
+
+
+def test_curves_that_can_not_be_shown_end_no_training(tiny_config, run, monkeypatch, capsys):
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://nowhere/logs")
+    assert (run(tiny_config) / "model.keras").is_file()
+    out = capsys.readouterr().out
+    assert out.count("no more is logged, it can not be: gs://nowhere/logs: that bucket") == 1
+
+
 def test_a_tuning_trial_gets_its_metrics(tiny_config, run, tmp_path, monkeypatch):
     file = tmp_path / "hypertune" / "output.metrics"
     monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "7")

@@ -57,7 +57,7 @@ def accepted(model, aliases):
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(LETTERS),
     st.text(st.sampled_from(LETTERS + DIGITS + "-_.A \n"), max_size=4),
@@ -69,7 +69,7 @@ def test_an_id_letter_by_letter(first, rest, more):
     assert accepted(model, []) == right
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from("az09-_. \n"), max_size=5), st.integers(0, 130))
 def test_an_alias_letter_by_letter(begin, more):
     alias = begin + "x" * more
@@ -82,7 +82,7 @@ def test_an_alias_letter_by_letter(begin, more):
     assert accepted("m", [alias]) == right
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(), st.lists(st.text(), max_size=3))
 def test_whatever_is_given_only_an_input_error_comes(model, aliases):
     accepted(model, aliases)

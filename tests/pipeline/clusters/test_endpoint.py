@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.clusters.connection import token_in
 from pipeline.clusters.endpoint import Endpoint, trigger_of
-from pipeline.compile import targets
 from pipeline.compiled_file import compile_target
+from pipeline.targets.kubernetes import KubernetesTarget
 from tests.kfp_server import KfpServer
 from tests.pipeline.clusters.conftest import QUICK
 from trainer.errors import InputError
@@ -19,7 +19,9 @@ PARAMETERS = {"data_source": "sample", "epochs": 2, "overrides": "{}"}
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_target(targets("registry.example/x-{kind}:1")["kubernetes"], path)
+    compile_target(
+        KubernetesTarget("kubernetes", "registry.example/x-cpu:1", "registry.example/x-cpu:1"), path
+    )
     return path
 
 

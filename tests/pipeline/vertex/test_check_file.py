@@ -238,7 +238,6 @@ def test_a_step_that_asks_for_nothing(spec, check):
 MACHINE = Place("machine_spec")
 
 
-@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
@@ -265,15 +264,21 @@ MACHINE = Place("machine_spec")
          "image x:latest: expected the tag of one build, not latest"),
     ],
 )  # fmt: skip
-def test_worker_pools_that_can_not_be(spec, check, number, place, value, words):
-    pool = (POOLS / number).of(spec)
+def test_worker_pools_that_can_not_be(spec, check, place, value, words):
+    pool = (POOLS / 1).of(spec)
     if value is None:
         place.drop(pool)
     else:
         place.put(pool, value)
     with pytest.raises(InputError, match=re.escape(words)) as caught:
         check(spec)
-    assert f"comp-train: worker_pool_specs[{number}]: " in str(caught.value)
+    assert "comp-train: worker_pool_specs[1]: " in str(caught.value)
+
+
+def test_the_first_pool_counts_as_well(spec, check):
+    (POOLS / 0 / "replica_count").put(spec, 0)
+    with pytest.raises(InputError, match=re.escape("worker_pool_specs[0]: has no replica")):
+        check(spec)
 
 
 def test_the_launcher_s_own_image_is_checked_too(spec, check):

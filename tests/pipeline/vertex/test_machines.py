@@ -137,7 +137,7 @@ def test_what_does_not_go_together_is_said(machine, accelerator, count, words):
         check_machine("place", machine, accelerator, count)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.one_of(st.text(), st.sampled_from(list(MACHINES))),
     st.one_of(st.text(), st.sampled_from(list(ACCELERATORS))),
@@ -188,7 +188,7 @@ def test_a_step_that_no_machine_has(cpus, memory):
         step_machine(cpus, memory)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 32), st.integers(1, 128))
 def test_a_step_has_what_it_asks_for_and_no_smaller_machine_of_the_kind_has(cpus, memory):
     found = step_machine(cpus, memory)

