@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.targets.vertex import VertexTarget, step_size
-from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, STEPS
+from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, STEPS
 from pipeline.vertex.machines import machine_table, step_machine
 from trainer.configuration_file import load_yaml
 from trainer.errors import InputError
@@ -23,6 +24,7 @@ LAUNCHER = "e2-standard-4"
 DISK_GB = 100
 """Boot disk of a step's machine."""
 HOURS_A_MONTH = 730.0
+_WIDTH = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +226,8 @@ def plan_text(
     ]
     if target.gpu_image in {target.image(step) for step in STEPS}:
         lines.append(f"        {target.gpu_image}")
+    if REGISTER in target.extra_steps:
+        lines.append(f"        {target.serving_image}")
     for name in ("network", "kms_key"):
         if value := getattr(home, name):
             lines.append(f"{name:<7} {value}")
@@ -237,17 +241,17 @@ def plan_text(
             f"{one.name:<14}{one.machines:<{wide}}{_money(one.hour):>10}{limit:>14}"
             f"{_money(one.most):>10}{likely:>18}"
         )
-    lines += ["", *_totals(steps, prices)]
-    lines += _what_stays(target, prices)
+    notes = [*_totals(steps, prices, home.region), *_what_stays(target, prices)]
     if settings.spot:
-        lines.append(
+        notes.append(
             "Spot machines can be taken away at any time; training goes on at its last checkpoint "
             f"in {parameters.get('checkpoint_root') or 'none: checkpoint_root is empty'}."
         )
-    return "\n".join(lines)
+    lines += ["", *(textwrap.fill(note, _WIDTH, break_on_hyphens=False) for note in notes)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _totals(steps: Sequence[PlannedStep], prices: Prices) -> list[str]:
+def _totals(steps: Sequence[PlannedStep], prices: Prices, region: str) -> list[str]:
     unknown = [one.machines for one in steps if one.hour is None]
     most = sum(one.most or 0.0 for one in steps) + prices.pipeline_run
     train = next(one for one in steps if one.name == "train")
@@ -267,6 +271,8 @@ def _totals(steps: Sequence[PlannedStep], prices: Prices) -> list[str]:
         f"List prices of {prices.region} of {prices.date} ({Path(prices.path).name}; PRICES=file "
         "for your own), before taxes, discounts, storage, network and Dataflow's workers."
     )
+    if region != prices.region:
+        lines.append(f"Prices of {region} differ from these.")
     if unknown:
         lines.append(f"Without a price there, so not in the sums: {', '.join(unknown)}.")
     return lines
