@@ -24,6 +24,8 @@ PROJECT, LOCATION = _placeholders.PROJECT_ID_PLACEHOLDER, _placeholders.LOCATION
 """Vertex AI puts the run's own in their place: a compiled file is of no project."""
 LARGE, SMALL = (8, 30), (4, 16)
 """vCPUs and GB of memory."""
+TRAINING_JOB = "nextvlad-train"
+"""Display name of the custom job."""
 KILL_SECONDS = 60
 """That a step whose time is over has to tidy up."""
 
@@ -67,7 +69,7 @@ class VertexTarget(Target):
         wrapped.component_spec.implementation.container.image = self.image("train")
         return create_custom_training_job_from_component(
             wrapped,
-            display_name="nextvlad-train",
+            display_name=TRAINING_JOB,
             replica_count=settings.workers,
             machine_type=settings.machine,
             accelerator_type=settings.accelerator,

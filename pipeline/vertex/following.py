@@ -76,16 +76,19 @@ class Following:
             if self._watch:
                 self._watch(job)
             for name, task in tasks.items():
-                self._look_at(name, task)
+                self._look_at(name, task, job)
             if job.state in FINAL:
                 self._blame(job)
                 return job
             self._say_waiting(job)
             time.sleep(self._poll_seconds)
 
-    def _look_at(self, name: str, task: Any) -> None:
+    def _look_at(self, name: str, task: Any, job: Any) -> None:
         step = self._steps.setdefault(name, _Step())
-        step.jobs = _jobs_of(task) or step.jobs
+        step.jobs = tuple(dict.fromkeys((*step.jobs, *_jobs_of(task))))
+        if name == "train" and task.state in _BEGUN:
+            more = self._jobs.training_jobs(job)
+            step.jobs = tuple(dict.fromkeys((*step.jobs, *more)))
         if step.state == task.state and task.state in (*_ENDED, Task.SKIPPED, Task.NOT_TRIGGERED):
             return
         if task.state == Task.SKIPPED:

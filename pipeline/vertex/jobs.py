@@ -15,6 +15,7 @@ import requests
 from google.cloud import aiplatform
 
 from components.register.vertex_ai import vertex_errors
+from pipeline.targets.vertex import TRAINING_JOB
 from pipeline.vertex.cloud import Cloud
 from trainer.errors import InputError
 
@@ -30,6 +31,7 @@ _PASSING = (
     TimeoutError,
 )
 """What another attempt may change."""
+BILLING = "vertex-ai-pipelines-run-billing-id"
 _JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
 _LONGEST_NAME = 128
 _LATEST = 20
@@ -220,6 +222,23 @@ class Jobs:
         job = self.job(job_id)
         with vertex_errors(f"pipeline job {job_id}"):
             job.cancel()
+
+    def training_jobs(self, job: Any) -> list[str]:
+        """Numbers of the custom jobs that a pipeline job has started to train, the newest first.
+
+        The launcher tells its own when training is over; a person wants its lines before. Vertex AI
+        gives all that a run makes the same label
+        (https://cloud.google.com/vertex-ai/docs/pipelines/understand-pipeline-cost-labels).
+        """
+        if not (mark := dict(job.labels).get(BILLING)):
+            return []
+        found = self.ask(
+            "its custom jobs",
+            lambda: aiplatform.CustomJob.list(
+                filter=f'display_name="{TRAINING_JOB}"', order_by="create_time desc"
+            ),
+        )
+        return [one.name for one in found if dict(one.gca_resource.labels).get(BILLING) == mark]
 
     def ask(self, what: str, request: Callable[[], Answer]) -> Answer:
         """The answer, with patience for a service that can not give it now.

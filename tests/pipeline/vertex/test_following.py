@@ -67,6 +67,22 @@ def test_steps_with_their_lines_and_times(vertex, follow):
     assert (console.cached, console.failed) == (["statistics"], "")
 
 
+def test_the_lines_of_a_training_as_they_come(vertex, follow):
+    """The custom job is found by the run's label while its launcher says nothing of it."""
+    mark = "vertex-ai-pipelines-run-billing-id"
+    vertex.resources[JOB]["labels"] = {mark: "77"}
+    for number, label in ((5, "76"), (6, "77"), (7, "")):
+        name = f"{PARENT}/customJobs/{number}"
+        vertex.resources[name] = {
+            "name": name, "displayName": "nextvlad-train", "labels": {mark: label},
+            "createTime": f"2026-11-01T00:00:0{number}Z",
+        }  # fmt: skip
+    vertex.logs = {"5": [entry("a", "[train] of another run")], "6": [entry("b", "[train] ours")]}
+    running = ("RUNNING", [task("train", "RUNNING", 0, job=1)])
+    text, _, _ = follow(running, running, ("CANCELLED", [task("train", "CANCELLED", 0, 9, job=1)]))
+    assert [line for line in text.splitlines() if line.startswith("[train]")] == ["[train] ours"]
+
+
 def test_each_line_once_also_those_that_come_late(vertex, follow):
     first, second, late = (
         entry("a", "[train] 1", 10),
