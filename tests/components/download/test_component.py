@@ -16,7 +16,7 @@ def test_onnx_that_is_not_installed_is_said_hours_before_the_export(tmp_path, mo
     )
     with pytest.raises(SystemExit) as ended:
         download.python_func(
-            data_source="sample", destination=str(tmp_path), champion="",
+            data_source="sample", destination=str(tmp_path), champion="", registered="",
             overrides=json.dumps({"export": {"onnx": True}}),
             examples=dsl.Dataset(name="examples", uri=str(tmp_path / "examples")),
         )  # fmt: skip
