@@ -1,7 +1,18 @@
+import signal
+
 import pytest
 from google.cloud.aiplatform.utils import gcs_utils
 
 from tests.vertex_server import serving
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The command sets its own for signals; here it is no process of its own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -230,17 +230,43 @@ def test_the_whole_plan(prices):
     # 24 + 36 + 1536 + 36 + 24 + 24 + 24, and 0.03 for the run
     assert "\nnever above  1,704.03 EUR: every step and every retry" in text_of(prices)
     assert "\nan hour of training costs 16.00 EUR; HOURS=" in text_of(prices)
-    assert "List prices of here-1 of 2026-01-02 (tiny.yaml; PRICES=file" in text_of(prices)
+    assert "\nList prices of here-1 of 2026-01-02 (tiny.yaml; PRICES=file" in text_of(prices)
     for words in ("Without a price", "Spot machines", "goes on after the run", "\nexpected  "):
         assert words not in text_of(prices)
 
 
+def said(prices, *given_settings, **more):
+    """The plan on one line: sentences are broken where they become too long."""
+    return " ".join(text_of(prices, *given_settings, **more).split())
+
+
+def test_no_sentence_is_longer_than_a_terminal_is_wide(prices):
+    found = text_of(prices, "endpoint=e", "spot=true", checkpoints="gs://data/c").splitlines()
+    assert all(line == line.rstrip() for line in found)
+    sentences = found[len(found) - found[::-1].index("") :]
+    assert sentences[0].startswith("an hour of training costs")
+    assert max(map(len, sentences)) <= 100
+
+
+def test_prices_of_another_region(prices):
+    words = "Prices of us-central1 differ from these."
+    assert words in said(prices)
+    assert words not in said(read_prices())
+    assert "differ from these" not in said(prices, home=Home("p-12345", "here-1", "data"))
+
+
 def test_the_columns_end_at_the_same_place(prices):
-    lines = text_of(prices, "workers=3", "spot=true").splitlines()
-    head = next(number for number, line in enumerate(lines) if line.startswith("step "))
-    rows = lines[head : head + 1 + len(STEPS) + 1]
-    assert [row.split()[0] for row in rows] == ["step", *STEPS, "register"]
-    assert len({len(row) for row in rows}) == 1
+    names = [*STEPS, "register"]
+    for expected in ({}, dict.fromkeys(names, 1.5)):
+        found = text_of(prices, "workers=3", "spot=true", expected=expected).splitlines()
+        head = next(number for number, line in enumerate(found) if line.startswith("step "))
+        rows = found[head : head + 1 + len(names)]
+        assert [row.split()[0] for row in rows] == ["step", *names]
+        assert found[head + len(rows)] == ""
+        assert len({len(row) for row in rows[1:]}) == 1
+        end = rows[0].index("at most") + len("at most")
+        assert all(row[end - 1].isdigit() and row[end : end + 1].strip() == "" for row in rows[1:])
+        assert len(rows[1]) == (len(rows[0]) if expected else end)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +295,7 @@ def test_what_a_step_is_expected_to_cost(prices):
 def test_what_has_no_price_is_named_and_in_no_sum(prices):
     found = text_of(prices, "machine=n1-standard-16", expected={"train": 2, "statistics": 1})
     machines = "n1-standard-16 + 1 × NVIDIA_TESLA_T4"
-    assert f"\nWithout a price there, so not in the sums: {machines}." in found
+    assert f"Without a price there, so not in the sums: {machines}." in " ".join(found.split())
     (row,) = (line for line in found.splitlines() if line.startswith("train "))
     assert row.split()[6:] == ["?", "24", "h", "×", "4", "?", "2", "h", "?"]
     assert "1,704.03" not in found
@@ -302,20 +328,24 @@ def test_the_images_that_a_run_uses(prices, given_settings, gpu):
     found = text_of(prices, *given_settings)
     assert "images  registry.example/nextvlad-cpu:fixed" in found
     assert ("registry.example/nextvlad-gpu:fixed" in found) == gpu
+    assert "registry.example/nextvlad-serving:fixed" in found
+
+
+def test_without_a_registered_model_nothing_is_served(prices):
+    assert "nextvlad-serving" not in text_of(prices, "registered_model=")
 
 
 def test_what_spot_machines_mean(prices):
-    assert "goes on at its last checkpoint in gs://data/c." in text_of(
-        prices, "spot=true", checkpoints="gs://data/c"
-    )
-    assert "in none: checkpoint_root is empty." in text_of(prices, "spot=true")
+    found = said(prices, "spot=true", checkpoints="gs://data/c")
+    assert found.endswith(" training goes on at its last checkpoint in gs://data/c.")
+    assert said(prices, "spot=true").endswith(" in none: checkpoint_root is empty.")
 
 
 def endpoint_of(prices, *given_settings):
     """A day of each version, and how many of them."""
-    found = text_of(prices, "endpoint=my-videos", *given_settings)
+    found = said(prices, "endpoint=my-videos", *given_settings)
     match = re.search(
-        r"\nThe endpoint my-videos goes on after the run: (\S+) EUR a day for each deployed "
+        r" The endpoint my-videos goes on after the run: (\S+) EUR a day for each deployed "
         r"version, up to (\d+) of them",
         found,
     )

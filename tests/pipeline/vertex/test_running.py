@@ -23,15 +23,12 @@ def start(vertex, tmp_path, monkeypatch):
     """Calls the command; its runs are in `tmp_path / "runs"`."""
     monkeypatch.setattr(command, "connect", vertex.cloud)
     place = Workplace(tmp_path)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def start(*arguments):
         run_module.main(["--config", str(place.configuration), "--runs", str(place.runs),
                          *FLAGS, *arguments])  # fmt: skip
 
-    yield start
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return start
 
 
 @pytest.fixture(autouse=True)
