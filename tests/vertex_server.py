@@ -142,11 +142,13 @@ class VertexServer:
         answers: of the plain REST APIs, by the pattern of method and path.
         logs: entries by the number of a custom job.
         finished: what tuning and batch jobs end as.
+        shown: paths of requests that had credentials.
     """
 
     def __init__(self):
         self.snapshots, self.faults = deque(), deque()
         self.requests, self.logs, self.answers = [], {}, {}
+        self.shown = set()
         self.resources, self.versions = {}, {}
         self.finished, self.error = {}, None
         self._number = 100
@@ -177,6 +179,8 @@ class VertexServer:
                 body = json.loads(self.rfile.read(length) or b"{}") if length else {}
                 path = unquote(split.path)
                 server.requests.append((self.command, path, body))
+                if self.headers.get("Authorization"):
+                    server.shown.add(path)
                 fault = server._fault(f"{self.command} {path}")
                 if fault == "cut":
                     self.close_connection = True
@@ -228,6 +232,7 @@ class VertexServer:
         addresses = {f"{name}.googleapis.com": f"{self.address}/{name}" for name in names}
         addresses[f"{home.region}-aiplatform.googleapis.com"] = self.address
         addresses[REGISTRY] = f"{self.address}/registry"
+        addresses["registry.example"] = f"{self.address}/elsewhere"
         return Cloud(home, credentials or Signed(), addresses)
 
     def ready(self):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import google.api_core.exceptions
 import google.auth
 import google.auth.exceptions
+import requests
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import aiplatform
 
@@ -18,6 +20,7 @@ from pipeline.vertex.settings import Home
 from trainer.errors import InputError
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_GOOGLES = re.compile(r"([a-z0-9-]+\.)*(googleapis\.com|pkg\.dev|gcr\.io)")
 SECONDS = 60.0
 """That a request may take."""
 
@@ -62,13 +65,6 @@ class Cloud:
     def _session(self) -> AuthorizedSession:
         return AuthorizedSession(self.credentials)
 
-    @property
-    def token(self) -> str:
-        """Of the credentials, for what is no Google API; empty: they have none."""
-        if not getattr(self.credentials, "token", None):
-            self.credentials.refresh(google.auth.transport.requests.Request())
-        return str(self.credentials.token or "")
-
     def ask(self, host: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer to a GET, or, with a body, to a POST.
 
@@ -101,9 +97,10 @@ class Cloud:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The response itself, whatever its status."""
+        """The response itself, whatever its status; the credentials are shown to Google alone."""
         url = self._addresses.get(host, f"https://{host}") + path
-        return self._session.request(
+        session = self._session if _GOOGLES.fullmatch(host) else requests.Session()
+        return session.request(
             method or ("GET" if body is None else "POST"), url, json=body, headers=headers,
             timeout=SECONDS,
         )  # fmt: skip

@@ -239,7 +239,7 @@ def _owned(cloud: Cloud, name: str, place: str, owner: str) -> Finding:
     return Finding(f"bucket {name} in {place}")
 
 
-def _image(cloud: Cloud, image: str) -> Finding:
+def _image(cloud: Cloud, image: str) -> Finding:  # noqa: PLR0911
     """https://distribution.github.io/distribution/spec/api/#existing-manifests."""
     host, _, rest = image.partition("/")
     name, _, tag = rest.rpartition(":")
@@ -255,6 +255,11 @@ def _image(cloud: Cloud, image: str) -> Finding:
     answer = cloud.request(host, f"/v2/{name}/manifests/{tag}", "HEAD", headers=headers)
     if answer.status_code == 404:
         return Finding(f"image {image}", "is not in its registry", build)
+    if answer.status_code in (401, 403) and not _REGISTRY.match(image):
+        return Finding(
+            f"image {image}", f"its registry does not say ({answer.status_code}): can Vertex AI "
+            "pull it from there?", fatal=False,
+        )  # fmt: skip
     if answer.status_code in (401, 403):
         return Finding(
             f"image {image}", f"can not be pulled ({answer.status_code})",

@@ -159,6 +159,19 @@ def test_images_that_no_service_can_pull(vertex):
     assert all("has no registry in its name" in line for line in lines)
 
 
+def test_another_registry_is_not_shown_the_credentials(vertex):
+    vertex.answers[r"HEAD /elsewhere/v2/.*"] = (401, None)
+    one = vertex_target("registry.example/x-{kind}:1", vertex_settings([]), HOME)
+    notes = [one for one in findings(vertex.cloud(), one) if one.problem]
+    assert len(notes) == 3
+    assert not any(one.fatal for one in notes)
+    assert "its registry does not say (401)" in notes[0].problem
+    asked = [path for method, path, _ in vertex.requests if method == "HEAD"]
+    assert len(asked) == 3
+    assert not vertex.shown & set(asked)
+    assert vertex.shown
+
+
 def test_only_the_images_that_are_used(vertex):
     assert len(images_of(target())) == 3
     cpu = images_of(target("accelerator=", "registered_model="))
