@@ -23,7 +23,7 @@ def targets(options: argparse.Namespace) -> dict[str, Target]:
     Raises:
         InputError: an image that caches would mistake; a setting that can not be.
     """
-    home = home_of(options, needed=False)
+    home = home_of(options, needed=())
     vertex = vertex_target_of(options, home)
     return {
         "vertex": vertex,

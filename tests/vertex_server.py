@@ -309,6 +309,10 @@ class VertexServer:
             for field in query["updateMask"][0].split(","):
                 if field in ("trafficSplit", "traffic_split"):
                     self._split(resource, dict(change.traffic_split))
+                elif field == "labels":
+                    self.resources[resource]["labels"] = dict(change.labels)
+                else:
+                    raise RefusalError(400, f"{field} can not be changed")
             return self.resources[resource]
         return self._got(resource)
 
@@ -364,9 +368,10 @@ class VertexServer:
             if name.startswith(f"{parent}/") and "operations" not in name
         ]  # fmt: skip
         if wanted := query.get("filter"):
-            match = re.fullmatch(r'display_name="(.*)"', wanted[0])
+            match = re.fullmatch(r'(display_name|pipeline_name)="(.*)"', wanted[0])
             assert match, wanted
-            found = [one for one in found if one.get("displayName") == match[1]]
+            if match[1] == "display_name":
+                found = [one for one in found if one.get("displayName") == match[2]]
         found.sort(key=lambda one: one["createTime"], reverse=True)
         return {kind: found}
 
@@ -421,7 +426,7 @@ class VertexServer:
             raise RefusalError(404, f"{name} is not found")
         if not (wanted := query.get("filter")):
             return self.versions[name]
-        match = re.fullmatch(r"labels\.(\w+)=([\w-]+)", wanted[0])
+        match = re.fullmatch(r'labels\.(\w+)="([\w-]+)"', wanted[0])
         assert match, wanted
         return [one for one in self.versions[name]
                 if one.get("labels", {}).get(match[1]) == match[2]]  # fmt: skip
@@ -454,6 +459,11 @@ class VertexServer:
         name, _, version = resource.partition("@")
         one = self._version(name, version)
         for alias in message.version_aliases:
+            if alias == "-default":
+                raise RefusalError(400, "the default version can not be without its alias")
+            if alias == "default":  # it moves by itself
+                for other in self.versions[name]:
+                    other["versionAliases"] = [a for a in other["versionAliases"] if a != "default"]
             if alias.startswith("-"):
                 one["versionAliases"].remove(alias[1:])
                 continue

@@ -25,7 +25,12 @@ _ENDED = {
     JobState.JOB_STATE_CANCELLED,
     JobState.JOB_STATE_EXPIRED,
 }
-_LOST = {JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED, JobState.JOB_STATE_EXPIRED}
+_LOST = {
+    JobState.JOB_STATE_FAILED,
+    JobState.JOB_STATE_CANCELLING,
+    JobState.JOB_STATE_CANCELLED,
+    JobState.JOB_STATE_EXPIRED,
+}
 
 
 @dataclasses.dataclass(frozen=True)

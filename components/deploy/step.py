@@ -15,6 +15,8 @@ from components.register.vertex_ai import started, vertex_errors
 from trainer.errors import InputError
 from trainer.progress import say
 
+BEFORE = "nextvlad_before"
+"""Label of an endpoint: what to go back to."""
 WHOLE = 100
 """Percent: the sum of an endpoint's traffic."""
 
@@ -55,13 +57,18 @@ def run_deploy(
         name, _, version = model.partition("@")
         found = _deployed(place, name, version)
         if found is None:
-            others = place.gca_resource.deployed_models
+            stable = _stable(place)
             accelerated = bool(deployment.accelerator)
+            # Of several canaries the older ones give theirs to the version that has most: what is
+            # deployed is bounded so, and paid for by the hour.
+            share = deployment.traffic if stable else WHOLE
+            split = {"0": share, stable.id: WHOLE - share} if stable else {"0": share}
+            if stable:
+                place.update(labels={**place.labels, BEFORE: stable.id})
             place.deploy(
                 aiplatform.Model(name, version=version or None),
                 deployed_model_display_name=f"{name.rpartition('/')[2]} {version}",
-                # The only one there has to take all.
-                traffic_percentage=deployment.traffic if others else WHOLE,
+                traffic_split={key: value for key, value in split.items() if value},
                 machine_type=deployment.machine_type,
                 accelerator_type=deployment.accelerator or None,
                 accelerator_count=deployment.accelerators if accelerated else None,
@@ -72,7 +79,7 @@ def run_deploy(
             say("deploy", f"endpoint {endpoint}: version {version} is deployed")
         else:
             say("deploy", f"endpoint {endpoint}: version {version} is deployed there already")
-        _tidy(place, endpoint, deployment.keep)
+        _tidy(place, endpoint, deployment.keep, _deployed(place, name, version))
     return str(place.resource_name)
 
 
@@ -103,10 +110,26 @@ def _deployed(endpoint: aiplatform.Endpoint, name: str, version: str) -> Any:
     return None
 
 
-def _tidy(endpoint: aiplatform.Endpoint, name: str, keep: int) -> None:
-    """Undeploy what has no traffic, but for the newest few: each is paid for by the hour."""
+def before(endpoint: aiplatform.Endpoint) -> str:
+    """The id of what had most of the traffic when the newest version came; empty: nothing."""
+    return str(dict(endpoint.labels).get(BEFORE, ""))
+
+
+def _stable(endpoint: aiplatform.Endpoint) -> Any:
+    """What has most of the traffic, of several the newest; None: nothing is deployed."""
     split = dict(endpoint.traffic_split)
-    idle = [one for one in by_age(endpoint) if not split.get(one.id)]
+    deployed = by_age(endpoint)
+    return max(reversed(deployed), key=lambda one: split.get(one.id, 0)) if deployed else None
+
+
+def _tidy(endpoint: aiplatform.Endpoint, name: str, keep: int, new: Any) -> None:
+    """Undeploy what has no traffic, but for a few: each is paid for by the hour.
+
+    Those that stay are what had the traffic before, and then the newest.
+    """
+    split, last = dict(endpoint.traffic_split), before(endpoint)
+    idle = [one for one in by_age(endpoint) if not split.get(one.id) and one.id != new.id]
+    idle.sort(key=lambda one: one.id == last)
     for one in idle[: max(0, len(idle) - keep)]:
         endpoint.undeploy(one.id)
         say("deploy", f"endpoint {name}: {one.display_name} had no traffic and is undeployed")

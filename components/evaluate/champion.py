@@ -48,7 +48,7 @@ def resolved(champion: str, registered: str = "") -> tuple[str, str]:
                 f"champion {REGISTERED}: this pipeline has no Model Registry to look into, give a "
                 "folder, a gs:// URI or projects/P/locations/L/models/M"
             )
-        champion = registered if _is_there(registered) else ""
+        champion = _of_registry(registered)
     if not champion:
         return "", ""
     uri = _registered(champion) if champion.startswith("projects/") else champion
@@ -101,14 +101,20 @@ def _check_models(champion: str, names: Iterable[str]) -> None:
         )
 
 
-def _is_there(name: str) -> bool:
-    """Whether the registry has a model; the first run of a pipeline finds none."""
-    try:
-        _registered(name)
-    except NotRegisteredError:
-        say("download", f"champion {name}: there is none yet, the model is compared with no other")
-        return False
-    return True
+def _of_registry(name: str) -> str:
+    """The name, or without its alias where no version has that; empty: no such model yet.
+
+    An alias is off for a moment while it moves to another version, and people take it off: that
+    must not let a model pass without a comparison. The first run of a pipeline finds no model.
+    """
+    for one in dict.fromkeys((name, name.partition("@")[0])):
+        try:
+            _registered(one)
+        except NotRegisteredError:
+            continue
+        return one
+    say("download", f"champion {name}: there is none yet, the model is compared with no other")
+    return ""
 
 
 def _registered(name: str) -> str:

@@ -12,7 +12,7 @@ import google.api_core.exceptions
 from google.cloud import aiplatform
 from google.cloud.aiplatform.models import ModelRegistry
 
-from components.register.names import CHAMPION, check_names
+from components.register.names import CHAMPION, DEFAULT, check_names
 from components.register.vertex_ai import started, vertex_errors
 from trainer.errors import InputError
 from trainer.files import read_json
@@ -58,7 +58,7 @@ def run_register(project: str, location: str, model: str, version: Version, eval
     started(project, location)
     with vertex_errors(f"model {model} of the registry"):
         parent = _registered(model)
-        found = _of_run(parent, version.run) if parent else None
+        found = _known(parent, version) if parent else None
         if found is None:
             made = aiplatform.Model.upload(
                 display_name=model,
@@ -77,9 +77,9 @@ def run_register(project: str, location: str, model: str, version: Version, eval
             found = str(made.version_id)
             say("register", f"model {model} has version {found}, GAP@20 {gap:.4f}")
         else:
-            say("register", f"model {model}: version {found} is of this run already")
+            say("register", f"model {model}: version {found} is this model already")
         whole = aiplatform.Model(model)
-        _move_aliases(ModelRegistry(whole), [CHAMPION, *version.aliases], found)
+        move_aliases(ModelRegistry(whole), [CHAMPION, *version.aliases], found)
     return f"{whole.resource_name}@{found}"
 
 
@@ -90,20 +90,26 @@ def _registered(model: str) -> aiplatform.Model | None:
         return None
 
 
-def _of_run(parent: aiplatform.Model, run: str) -> str | None:
-    """The version that a run made before; aliases that it may lack are set again."""
-    found = ModelRegistry(parent).list_versions(filter=f"labels.{RUN}={run}")
-    return str(found[0].version_id) if found else None
+def _known(parent: aiplatform.Model, version: Version) -> str | None:
+    """The version that an earlier try made, or the default one if it is of the same files.
+
+    A run that takes its export from the cache has no other model than the run before.
+    """
+    found = ModelRegistry(parent).list_versions(filter=f'labels.{RUN}="{version.run}"')
+    if found:
+        return str(found[0].version_id)
+    same = str(parent.uri).rstrip("/") == version.artifact_uri.rstrip("/")
+    return str(parent.version_id) if same else None
 
 
-def _move_aliases(registry: ModelRegistry, aliases: Sequence[str], version: str) -> None:
+def move_aliases(registry: ModelRegistry, aliases: Sequence[str], version: str) -> None:
     """An alias is of one version alone: it is taken from the others first."""
     held: set[str] = set()
     for one in registry.list_versions():
         taken = sorted(set(one.version_aliases or ()) & set(aliases))
         if str(one.version_id) == version:
             held = set(taken)
-        elif taken:
+        elif taken := [alias for alias in taken if alias != DEFAULT]:
             registry.remove_version_aliases(taken, str(one.version_id))
     if missing := [alias for alias in aliases if alias not in held]:
         registry.add_version_aliases(missing, version)

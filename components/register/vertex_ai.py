@@ -39,7 +39,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 def started(project: str, location: str) -> None:
     """Tell the SDK where to work; credentials and address stay those that it was given before."""
-    aiplatform.init(project=project, location=location)
+    aiplatform.init(project=project, location=location, api_transport="rest")
 
 
 def in_words(error: BaseException) -> str:

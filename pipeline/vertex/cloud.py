@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,12 +53,14 @@ class Cloud:
         vertex = f"{home.region}-aiplatform.googleapis.com"
         more: dict[str, Any] = {}
         if vertex in self._addresses:
-            more = {"api_endpoint": self._addresses[vertex], "api_transport": "rest"}
+            more["api_endpoint"] = self._addresses[vertex]
         aiplatform.init(
             project=home.project,
             location=home.region,
             staging_bucket=home.root if home.bucket else None,
             credentials=credentials,
+            # By gRPC credentials that have expired are "unavailable", which is tried again.
+            api_transport="rest",
             **more,
         )
 
@@ -110,7 +113,8 @@ class Cloud:
         found: list[dict[str, Any]] = []
         mark = ""
         while True:
-            query = f"{'&' if '?' in path else '?'}pageToken={mark}" if mark else ""
+            token = urllib.parse.quote(mark, safe="")
+            query = f"{'&' if '?' in path else '?'}pageToken={token}" if mark else ""
             answer = self.ask(host, path + query)
             found += answer.get(name, [])
             mark = answer.get("nextPageToken", "")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from google.cloud import aiplatform
+from google.cloud.aiplatform.models import ModelRegistry
 
-from components.deploy.step import WHOLE, by_age, endpoint_named
+from components.deploy.step import WHOLE, before, by_age, endpoint_named
+from components.register.names import CHAMPION, DEFAULT
+from components.register.step import move_aliases
 from components.register.vertex_ai import vertex_errors
 from trainer.errors import InputError
 
@@ -23,7 +26,7 @@ def describe(name: str) -> list[str]:
 
 
 def roll_back(name: str) -> list[str]:
-    """All traffic to the version that was deployed before the newest that has any.
+    """All traffic to the version that had it before the newest one came, and the aliases with it.
 
     Returns:
         What `describe` says afterwards.
@@ -36,13 +39,18 @@ def roll_back(name: str) -> list[str]:
         split = dict(endpoint.traffic_split)
         deployed = by_age(endpoint)
         busy = [place for place, one in enumerate(deployed) if split.get(one.id)]
-        if not busy or busy[-1] == 0:
+        newest = deployed[busy[-1]] if busy else None
+        marked = [one for one in deployed if newest and one.id == before(endpoint) != newest.id]
+        if not newest or not (marked or busy[-1]):
             raise InputError(
                 f"endpoint {name}: no version from before is deployed there, so there is none "
                 "to go back to: VERTEX=keep=1 keeps one"
             )
-        before = deployed[busy[-1] - 1]
-        endpoint.update(traffic_split={before.id: WHOLE})
+        back = marked[0] if marked else deployed[busy[-1] - 1]
+        endpoint.update(traffic_split={back.id: WHOLE})
+        # The next model has to beat what answers now, not what was taken back.
+        model = aiplatform.Model(back.model.partition("@")[0])
+        move_aliases(ModelRegistry(model), [CHAMPION, DEFAULT], back.model_version_id)
         return _lines(endpoint)
 
 

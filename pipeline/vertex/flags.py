@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.vertex.settings import Home, VertexSettings, check_home
@@ -63,12 +63,14 @@ def given_flags(options: argparse.Namespace) -> list[str]:
     return [name.upper() for name in names if getattr(options, name)]
 
 
-def home_of(options: argparse.Namespace, needed: bool = True) -> Home:
+def home_of(
+    options: argparse.Namespace, needed: Sequence[str] = ("project", "region", "bucket")
+) -> Home:
     """Whose project.
 
     Args:
         options: parsed flags.
-        needed: whether project, region and bucket have to be given.
+        needed: what has to be given.
 
     Raises:
         InputError: a part is missing, or can not be.

@@ -24,6 +24,8 @@ FINAL = (
 )
 _BEGUN = (Task.RUNNING, Task.CANCEL_PENDING, Task.CANCELLING)
 _ENDED = (Task.SUCCEEDED, Task.FAILED, Task.CANCELLED)
+_WITH_TRAINING = 2
+"""Jobs of the train step: the launcher and what it has launched."""
 RESOURCES = "gcp_resources"
 """Output of the custom job's launcher: the jobs that it started, as JSON."""
 
@@ -32,6 +34,7 @@ RESOURCES = "gcp_resources"
 class _Step:
     state: Any = None
     jobs: tuple[str, ...] = ()
+    ended: float = 0.0
 
 
 class Following:
@@ -42,6 +45,7 @@ class Following:
         job_id: of the job.
         console: what a person sees, and the log.
         poll_seconds: between two looks.
+        late_seconds: that lines may come after the end of what said them.
         watch: called with the job at each look.
 
     Attributes:
@@ -54,10 +58,12 @@ class Following:
         job_id: str,
         console: Console,
         poll_seconds: float = 10.0,
+        late_seconds: float = 30.0,
         watch: Callable[[Any], None] | None = None,
     ) -> None:
         self._jobs, self._job_id, self._console = jobs, job_id, console
-        self._poll_seconds, self._watch = poll_seconds, watch
+        self._poll_seconds, self._late_seconds = poll_seconds, late_seconds
+        self._watch = watch
         self._logs = Logs(jobs.cloud)
         self._steps: dict[str, _Step] = {}
         self._said = ""
@@ -75,6 +81,7 @@ class Following:
             self.running = [name for name, one in tasks.items() if one.state in _BEGUN]
             if self._watch:
                 self._watch(job)
+            self._show_late()
             for name, task in tasks.items():
                 self._look_at(name, task, job)
             if job.state in FINAL:
@@ -86,7 +93,7 @@ class Following:
     def _look_at(self, name: str, task: Any, job: Any) -> None:
         step = self._steps.setdefault(name, _Step())
         step.jobs = tuple(dict.fromkeys((*step.jobs, *_jobs_of(task))))
-        if name == "train" and task.state in _BEGUN:
+        if name == "train" and task.state in _BEGUN and len(step.jobs) < _WITH_TRAINING:
             more = self._jobs.training_jobs(job)
             step.jobs = tuple(dict.fromkeys((*step.jobs, *more)))
         if step.state == task.state and task.state in (*_ENDED, Task.SKIPPED, Task.NOT_TRIGGERED):
@@ -96,15 +103,32 @@ class Following:
         elif task.state in _BEGUN or (task.state in _ENDED and task.start_time):
             if step.state not in _BEGUN:
                 self._console.started(name)
-            for number in step.jobs:
-                for line in self._logs.new_lines(number):
-                    self._console.write(f"{line}\n")
-            if self._logs.refusal and not self._said:
-                self._said = self._logs.refusal
-                self._console.say(f"the steps' logs can not be read here: {self._said}")
+            self._show(step)
             if task.state in _ENDED:
+                step.ended = time.monotonic()
+                while task.state == Task.FAILED and not self._console.error and self._is_late(step):
+                    time.sleep(max(self._poll_seconds, 0.01))
+                    self._show(step)
                 self._end(name, task)
         step.state = task.state
+
+    def _show(self, step: _Step) -> None:
+        """Print what the step's containers have said since the last look."""
+        for number in step.jobs:
+            for line in self._logs.new_lines(number):
+                self._console.write(f"{line}\n")
+        if self._logs.refusal and not self._said:
+            self._said = self._logs.refusal
+            self._console.say(f"the steps' logs can not be read here: {self._said}")
+
+    def _show_late(self) -> None:
+        """Print what came after the steps that said it had ended."""
+        for step in self._steps.values():
+            if step.ended and self._is_late(step):
+                self._show(step)
+
+    def _is_late(self, step: _Step) -> bool:
+        return time.monotonic() - step.ended < self._late_seconds and not self._logs.refusal
 
     def _end(self, name: str, task: Any) -> None:
         self._console.finished(name, seconds_of(task), task.state == Task.SUCCEEDED)

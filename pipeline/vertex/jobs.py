@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import time
 import warnings
@@ -16,6 +17,7 @@ from google.cloud import aiplatform
 
 from components.register.vertex_ai import vertex_errors
 from pipeline.targets.vertex import TRAINING_JOB
+from pipeline.training_pipeline import NAME
 from pipeline.vertex.cloud import Cloud
 from trainer.errors import InputError
 
@@ -35,6 +37,7 @@ BILLING = "vertex-ai-pipelines-run-billing-id"
 _JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
 _LONGEST_NAME = 128
 _LATEST = 20
+_LISTED = 100
 _CREATE_SECONDS = 120.0
 
 
@@ -151,7 +154,9 @@ class Jobs:
                 cron=cron,
                 display_name=name,
                 # A run that takes longer than the time between two is not overtaken by the next.
+                # The first counts starts alone.
                 max_concurrent_run_count=1,
+                max_concurrent_active_run_count=1,
                 allow_queueing=False,
                 service_account=home.service_account or None,
                 network=home.network or None,
@@ -208,7 +213,9 @@ class Jobs:
             found = self.ask(
                 "its pipeline jobs",
                 lambda: aiplatform.PipelineJob.list(
-                    order_by="create_time desc", enable_simple_view=True
+                    filter=f'pipeline_name="{NAME}"',
+                    order_by="create_time desc",
+                    enable_simple_view=True,
                 ),
             )
         return list(found)[:_LATEST]
@@ -232,13 +239,23 @@ class Jobs:
         """
         if not (mark := dict(job.labels).get(BILLING)):
             return []
-        found = self.ask(
-            "its custom jobs",
-            lambda: aiplatform.CustomJob.list(
-                filter=f'display_name="{TRAINING_JOB}"', order_by="create_time desc"
-            ),
+        client = aiplatform.initializer.global_config.create_client(
+            client_class=aiplatform.utils.JobClientWithOverride
         )
-        return [one.name for one in found if dict(one.gca_resource.labels).get(BILLING) == mark]
+        request = {
+            "parent": f"projects/{self.cloud.home.project}/locations/{self.cloud.home.region}",
+            "filter": f'display_name="{TRAINING_JOB}"',
+            "page_size": _LISTED,
+        }
+
+        def listed() -> list[Any]:
+            # Pages come as they are asked for; the newest jobs are in the first ones.
+            return list(itertools.islice(client.list_custom_jobs(request=request), _LISTED))
+
+        found = self.ask("its custom jobs", listed)
+        return [
+            one.name.rpartition("/")[2] for one in found if dict(one.labels).get(BILLING) == mark
+        ]
 
     def ask(self, what: str, request: Callable[[], Answer]) -> Answer:
         """The answer, with patience for a service that can not give it now.

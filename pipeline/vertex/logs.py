@@ -62,20 +62,23 @@ class Logs:
             "orderBy": "timestamp asc",
             "pageSize": _PAGE,
         }
-        seen = self._seen.setdefault(job, set())
+        entries: list[dict[str, Any]] = []
         while True:
             answer = self._cloud.ask(_HOST, "/v2/entries:list", body)
-            for entry in answer.get("entries", []):
-                name = str(entry.get("insertId"))
-                if name in seen:
-                    continue
-                seen.add(name)
-                newest = _earlier(str(entry.get("timestamp", "")))
-                self._since[job] = max(newest, self._since.get(job, ""))
-                yield from _text(entry).splitlines()
+            entries += answer.get("entries", [])
             if not answer.get("nextPageToken"):
-                return
+                break
             body["pageToken"] = answer["nextPageToken"]
+        # Only now: what a page that could not be had would follow is not to be passed over.
+        seen = self._seen.setdefault(job, set())
+        for entry in entries:
+            name = str(entry.get("insertId"))
+            if name in seen:
+                continue
+            seen.add(name)
+            newest = _earlier(str(entry.get("timestamp", "")))
+            self._since[job] = max(newest, self._since.get(job, ""))
+            yield from _text(entry).splitlines()
 
 
 def _text(entry: dict[str, Any]) -> str:

@@ -30,8 +30,9 @@ CHANGES = {"pause": "paused", "resume": "resumed", "delete": "deleted"}
 _STATE = "PIPELINE_STATE_"
 
 
-def _jobs(options: argparse.Namespace) -> Jobs:
-    return Jobs(command.connect(flags.home_of(options)))
+def _jobs(options: argparse.Namespace, *more: str) -> Jobs:
+    """The project's jobs; commands that write there need the bucket, too."""
+    return Jobs(command.connect(flags.home_of(options, ("project", "region", *more))))
 
 
 def _check(options: argparse.Namespace) -> None:

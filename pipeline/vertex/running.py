@@ -79,7 +79,7 @@ def run_on_vertex(jobs: Jobs, request: Request, runs: Path) -> Run:
         write_json(folder / "vertex.json", facts)
         print(f"run {folder}\n    {console_link(jobs, job_id)}", flush=True)
         with Console(sys.stdout, folder / "pipeline.log") as console:
-            following = Following(jobs, job_id, console, request.poll_seconds, request.watch)
+            following = Following(jobs, job_id, console, request.poll_seconds, watch=request.watch)
             job = following.to_the_end()
     except KeyboardInterrupt:
         running = following.running if following else []

@@ -130,31 +130,35 @@ def vertex_settings(settings: Sequence[str]) -> VertexSettings:
     return found
 
 
-def check_home(home: Home, needed: bool = True) -> None:
+_FORMS = {
+    "project": (r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "such as my-project-1"),
+    "region": (r"[a-z]+-[a-z]+\d+", "such as us-central1"),
+    "bucket": (r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", "such as my-bucket"),
+    "service_account": (r"[^@\s]+@[^@\s]+", "an e-mail address"),
+    "network": (
+        r"projects/\d+/global/networks/[a-z0-9-]+",
+        "projects/NUMBER/global/networks/NAME (the project's number, not its id)",
+    ),
+    "kms_key": (
+        r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+",
+        "projects/P/locations/L/keyRings/R/cryptoKeys/K",
+    ),
+}
+
+
+def check_home(home: Home, needed: Sequence[str] = ("project", "region", "bucket")) -> None:
     """Raise `InputError` for a part in a form that it can not have.
 
     Args:
         home: whose project.
-        needed: whether project, region and bucket have to be given.
+        needed: what has to be given.
     """
-    for name, value, form, words in (
-        ("PROJECT", home.project, r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]",
-         "such as my-project-1"),
-        ("REGION", home.region, r"[a-z]+-[a-z]+\d+", "such as us-central1"),
-        ("BUCKET", home.bucket, r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", "such as my-bucket"),
-        ("SERVICE_ACCOUNT", home.service_account, r"[^@\s]+@[^@\s]+|", "an e-mail address"),
-        ("NETWORK", home.network, r"projects/\d+/global/networks/[a-z0-9-]+|",
-         "projects/NUMBER/global/networks/NAME (the project's number, not its id)"),
-        ("KMS_KEY", home.kms_key,
-         r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+|",
-         "projects/P/locations/L/keyRings/R/cryptoKeys/K"),
-    ):  # fmt: skip
-        if not value and not needed:
-            continue
-        if not value and not re.fullmatch(form, ""):
-            raise InputError(f"TARGET=vertex: {name} is missing, expected a value {words}")
-        if not re.fullmatch(form, value):
-            raise InputError(f"{name} is {value!r}, expected {words}")
+    for name, (form, words) in _FORMS.items():
+        value = getattr(home, name)
+        if not value and name in needed:
+            raise InputError(f"TARGET=vertex: {name.upper()} is missing, expected a value {words}")
+        if value and not re.fullmatch(form, value):
+            raise InputError(f"{name.upper()} is {value!r}, expected {words}")
     if home.kms_key and home.region and f"/locations/{home.region}/" not in home.kms_key:
         raise InputError(f"KMS_KEY {home.kms_key}: is not in the region {home.region}")
 

@@ -233,15 +233,20 @@ def start(
     client = _client()
     parent = f"projects/{home.project}/locations/{home.region}"
 
-    def create() -> Any:
-        # Its id is Google's, so a lost answer is looked for by the name.
+    def known() -> Any:
         listed = client.list_hyperparameter_tuning_jobs(
             request={"parent": parent, "filter": f'display_name="{study.name}"'}
         )
-        if found := next(iter(listed), None):
-            return found
-        return client.create_hyperparameter_tuning_job(parent=parent, hyperparameter_tuning_job=job)
+        return next(iter(listed), None)
 
+    def create() -> Any:
+        # Its id is Google's, so what became of a lost answer is looked for by the name.
+        return known() or client.create_hyperparameter_tuning_job(
+            parent=parent, hyperparameter_tuning_job=job
+        )
+
+    if jobs.ask(f"tuning job {study.name}", known):
+        raise InputError(f"tuning job {study.name}: there is one already, give another name")
     return jobs.ask(f"tuning job {study.name}", create)  # type: ignore[no-any-return]
 
 
@@ -257,9 +262,7 @@ def follow(jobs: Jobs, name: str, poll_seconds: float = 30.0) -> Any:
         return client.get_hyperparameter_tuning_job(name=name)
 
     while True:
-        job = jobs.ask(
-            f"tuning job {name}", lambda: client.get_hyperparameter_tuning_job(name=name)
-        )
+        job = jobs.ask(f"tuning job {name}", look)
         for trial in job.trials:
             if trial.id not in said and trial.state.name in ("SUCCEEDED", "INFEASIBLE", "STOPPED"):
                 said.add(trial.id)
@@ -272,9 +275,21 @@ def follow(jobs: Jobs, name: str, poll_seconds: float = 30.0) -> Any:
         raise InputError(f"tuning job {job.display_name}: no trial has a result: {words}")
     best = done[0]
     print(f"\nbest of {len(done)}: {trial_line(best)}")
-    chosen = " ".join(f"{one.parameter_id}={_text(one.value)}" for one in best.parameters)
+    chosen = " ".join(
+        f"{setting_name(one.parameter_id)}={_text(one.value)}" for one in best.parameters
+    )
     print(f'take it: make pipeline-run TARGET=vertex … SET="{chosen}"')
     return job
+
+
+def setting_name(flag: str) -> str:
+    """The name in a configuration or in SET of a parameter that the trainer has a flag for."""
+    parser = FlagParser()
+    add_flags(parser)
+    full = parser._option_string_actions[f"--{flag}"].dest
+    section, _, field = full.partition(".")
+    flat = [name for name, place in FLAT.items() if place == (section, field)]
+    return flat[0] if flat else full
 
 
 def ranked(job: Any) -> list[Any]:

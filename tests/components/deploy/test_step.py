@@ -18,7 +18,7 @@ def versions(vertex, evaluation):
     """Names of four versions of a model."""
     return [
         run_register(
-            PROJECT, REGION, "videos", Version("gs://data/m", "r.example/s:1", run=f"run-{n}"),
+            PROJECT, REGION, "videos", Version(f"gs://data/{n}", "r.example/s:1", run=f"run-{n}"),
             evaluation,
         )
         for n in range(1, 5)
@@ -27,6 +27,10 @@ def versions(vertex, evaluation):
 
 def deploy(model, **settings):
     return run_deploy(PROJECT, REGION, model, "videos", Deployment(**settings))
+
+
+def aliases(vertex):
+    return {one["versionId"]: sorted(one["versionAliases"]) for one in vertex.versions[MODEL]}
 
 
 def shares(vertex):
@@ -80,6 +84,34 @@ def test_shares_and_what_is_kept(vertex, versions):
     assert len(vertex.sent(CREATE)) == 1
 
 
+def test_canaries_do_not_add_up(vertex, versions):
+    """The new one, the one that has most, and as many as are kept: no more is paid for."""
+    deploy(versions[0])
+    for number, version in enumerate(versions[1:], 2):
+        deploy(version, traffic=10, keep=1)
+        assert shares(vertex)[number] == 10
+        assert shares(vertex)[1] == 90
+        assert len(shares(vertex)) <= 3
+
+
+def test_a_version_without_traffic_is_not_taken_off_at_once(vertex, versions):
+    deploy(versions[0])
+    deploy(versions[1], traffic=0, keep=0)
+    assert shares(vertex) == {1: 100, 2: 0}
+
+
+def test_what_comes_after_a_rollback(vertex, versions):
+    """The version that was taken back is the first to go, and never what is gone back to."""
+    deploy(versions[0])
+    deploy(versions[1])
+    roll_back("videos")
+    assert aliases(vertex) == {"1": ["champion", "default"], "2": [], "3": [], "4": []}
+    deploy(versions[2])
+    assert shares(vertex) == {1: 0, 3: 100}
+    roll_back("videos")
+    assert shares(vertex) == {1: 100, 3: 0}
+
+
 def test_a_second_try_deploys_nothing_twice(vertex, versions):
     deploy(versions[0])
     # The service gives a model by the number of its project.
@@ -122,8 +154,8 @@ def test_roll_back_and_undeploy(vertex, versions):
     with pytest.raises(InputError, match="no version from before"):
         roll_back("videos")
     deploy(versions[2])
-    assert shares(vertex) == {2: 0, 3: 100}
-    assert [one.model_version_id for one in by_age(endpoint_named("videos"))] == ["2", "3"]
+    assert shares(vertex) == {1: 0, 3: 100}
+    assert [one.model_version_id for one in by_age(endpoint_named("videos"))] == ["1", "3"]
     assert undeploy("videos") == 2
     assert endpoint_named("videos") is None
     assert len(vertex.versions[MODEL]) == 4

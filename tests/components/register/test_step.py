@@ -67,6 +67,13 @@ def test_a_second_try_of_a_step_makes_no_second_version(vertex, evaluation):
     assert aliases(vertex) == {"1": ["champion", "default", "prod"]}
 
 
+def test_a_run_whose_export_was_in_the_cache_has_no_other_model(vertex, evaluation):
+    register(evaluation)
+    same = dataclasses.replace(SECOND, artifact_uri=FIRST.artifact_uri)
+    assert register(evaluation, same) == f"{MODEL}@1"
+    assert len(vertex.sent(UPLOAD)) == 1
+
+
 def test_other_aliases_stay(vertex, evaluation):
     register(evaluation)
     vertex.versions[MODEL][0]["versionAliases"].append("golden")
@@ -97,6 +104,16 @@ class Service:
             client_class=aiplatform.utils.ModelClientWithOverride
         )
         return client.get_model(name=name)
+
+
+def test_a_champion_whose_alias_is_off_for_a_moment(vertex, evaluation, monkeypatch, bucket):
+    """It must not let the next model pass without a comparison."""
+    monkeypatch.setattr("components.evaluate.champion._model_service", lambda _: Service(vertex))
+    bucket.blob("run-1/serving_model/saved_model/saved_model.pb").upload_from_string(b"a model")
+    register(evaluation)
+    vertex.versions[MODEL][0]["versionAliases"] = ["default"]
+    uri, _ = resolved("registered", f"{PARENT}/models/videos@champion")
+    assert uri == "gs://data/run-1/serving_model"
 
 
 def test_registered_needs_a_registry():

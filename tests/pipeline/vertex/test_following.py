@@ -23,12 +23,12 @@ def follow(vertex, tmp_path):
         "createTime": "2026-11-01T00:00:00Z",
     }
 
-    def follow(*snapshots):
+    def follow(*snapshots, late=0.0):
         vertex.snapshots.extend(snapshots)
         terminal = io.StringIO()
         with Console(terminal, tmp_path / "log") as console:
             jobs = Jobs(vertex.cloud(), Patience(2.0, 0.01))
-            following = Following(jobs, "run-1", console, 0.0)
+            following = Following(jobs, "run-1", console, 0.0, late)
             job = following.to_the_end()
         return terminal.getvalue(), console, job
 
@@ -123,6 +123,55 @@ def test_a_failing_step_with_its_own_error(vertex, follow):
     )
     assert (console.failed, console.error) == ("download", "manifest: no shards")
     assert job.state.name == "PIPELINE_STATE_FAILED"
+
+
+def test_an_error_that_comes_after_the_end(vertex, follow):
+    looks = []
+    original = vertex._plain
+
+    def plain(request):
+        if "entries:list" in request:
+            looks.append(request)
+            if len(looks) == 3:
+                vertex.logs = {"11": [entry("a", "error: manifest: no shards")]}
+        return original(request)
+
+    vertex._plain = plain
+    failed = task("download", "FAILED", 0, 5, job=11, error="The replica exited with 1.")
+    _, console, _ = follow(("FAILED", [failed]), late=20.0)
+    assert (console.failed, console.error) == ("download", "manifest: no shards")
+
+
+def test_lines_that_come_after_the_end(vertex, follow):
+    looks = []
+    original = vertex._plain
+
+    def plain(request):
+        if "entries:list" in request:
+            looks.append(request)
+            if len(looks) == 2:
+                vertex.logs = {"11": [entry("a", "[download] the last line")]}
+        return original(request)
+
+    vertex._plain = plain
+    done = task("download", "SUCCEEDED", 0, 5, job=11)
+    text, console, _ = follow(("RUNNING", [done]), ("SUCCEEDED", [done]), late=20.0)
+    assert "[download] the last line" in text
+    assert console.seconds == {"download": 5.0}
+
+
+def test_a_page_that_can_not_be_had_is_read_again(vertex):
+    pages = iter([
+        (200, {"entries": [entry("a", "one")], "nextPageToken": "more"}),
+        (503, {}),
+        (200, {"entries": [entry("a", "one")], "nextPageToken": "more"}),
+        (200, {"entries": [entry("b", "two")]}),
+    ])  # fmt: skip
+    original = vertex._plain
+    vertex._plain = lambda request: next(pages) if "entries:list" in request else original(request)
+    logs = Logs(vertex.cloud())
+    assert logs.new_lines("11") == []
+    assert logs.new_lines("11") == ["one", "two"]
 
 
 def test_a_failing_step_without_one(vertex, follow):

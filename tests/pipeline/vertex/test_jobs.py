@@ -139,7 +139,7 @@ def test_a_schedule_is_made_once_paused_resumed_and_deleted(vertex, jobs, packag
     assert request["pipelineJob"]["labels"] == {"team": "video"}
     assert body == {
         "displayName": "nightly", "cron": "TZ=Europe/Berlin 0 3 * * *",
-        "maxConcurrentRunCount": "1",
+        "maxConcurrentRunCount": "1", "maxConcurrentActiveRunCount": "1",
     }  # fmt: skip
     (one,) = jobs.schedules("nightly")
     assert one.gca_resource.state == Schedule.State.ACTIVE

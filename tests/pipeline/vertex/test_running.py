@@ -36,7 +36,7 @@ def fast(monkeypatch):
     original = running_module.Following.__init__
 
     def init(self, jobs, job_id, console, _poll_seconds=0.0, watch=None):
-        original(self, jobs, job_id, console, 0.02, watch)
+        original(self, jobs, job_id, console, 0.02, 0.0, watch)
 
     monkeypatch.setattr(running_module.Following, "__init__", init)
 

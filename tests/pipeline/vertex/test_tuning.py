@@ -6,10 +6,18 @@ import pytest
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 
+from pipeline.parameters import configured
 from pipeline.targets.vertex import vertex_target
 from pipeline.vertex.jobs import Jobs, Patience
 from pipeline.vertex.settings import vertex_settings
-from pipeline.vertex.tuning import Study, follow, ranked, start, trainer_arguments
+from pipeline.vertex.tuning import (
+    Study,
+    follow,
+    ranked,
+    setting_name,
+    start,
+    trainer_arguments,
+)
 from tests.pipeline.test_compile import HOME
 from tests.vertex_server import IMAGE, PARENT, task
 from trainer.errors import InputError
@@ -145,8 +153,25 @@ def test_trials_and_the_best_of_them(vertex, jobs, capsys):
         "",
         "best of 2: trial 3: holdout_gap 0.7400 in 1:30:00: learning_rate 0.00051, "
         "cluster_size 128",
-        'take it: make pipeline-run TARGET=vertex … SET="learning_rate=0.00051 cluster_size=128"',
+        "take it: make pipeline-run TARGET=vertex … "
+        'SET="learning_rate=0.00051 model.cluster_size=128"',
     ]
+
+
+def test_what_is_to_be_taken_is_taken():
+    names = {"learning_rate": "learning_rate", "cluster_size": "model.cluster_size",
+             "name": "model", "model.groups": "model.groups"}  # fmt: skip
+    assert {name: setting_name(name) for name in names} == names
+    values = {"learning_rate": 0.01, "model.cluster_size": 16, "model": "dbof", "model.groups": 4}
+    settings = [f"{name}={values[name]}" for name in names.values()]
+    assert configured("", settings)["learning_rate"] == 0.01
+
+
+def test_a_name_that_is_taken(vertex, jobs):
+    start(jobs, target(), Study("search", SPACE), [])
+    with pytest.raises(InputError, match="search: there is one already, give another name"):
+        start(jobs, target(), Study("search", SPACE, 40), [])
+    assert len(vertex.sent(CREATE)) == 1
 
 
 def test_a_job_without_a_result(vertex, jobs):
