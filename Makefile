@@ -72,7 +72,7 @@ RUN_FLAGS = --display-name "$(DISPLAY_NAME)" --prices "$(PRICES)" --hours $(HOUR
 # People have PROJECT or REGION in their environments: they count where Vertex AI is meant, and
 # elsewhere only what stands on the command line.
 ON_LINE = $(filter command,$(foreach one,PROJECT REGION BUCKET SERVICE_ACCOUNT NETWORK KMS_KEY VERTEX DATAFLOW \
-	DISPLAY_NAME PRICES HOURS DRY_RUN,$(origin $(one))))
+	REGISTRY DISPLAY_NAME PRICES HOURS DRY_RUN,$(origin $(one))))
 MANAGE_VERTEX = $(PY) -m pipeline.vertex.manage
 
 .DEFAULT_GOAL := help
@@ -153,18 +153,18 @@ vertex-list: setup ## list the latest runs
 	@$(MANAGE_VERTEX) list $(VERTEX_FLAGS)
 
 vertex-follow: setup ## follow a run (RUN=id) to its end
-	@$(MANAGE_VERTEX) follow --run "$(RUN)" $(VERTEX_FLAGS)
+	@$(MANAGE_VERTEX) follow --run "$(RUN)" --runs "$(RUNS)" $(VERTEX_FLAGS)
 
 vertex-cancel: setup ## end a run (RUN=id) and its training
 	@$(MANAGE_VERTEX) cancel --run "$(RUN)" $(VERTEX_FLAGS)
 
 vertex-schedule: setup ## run again and again: WHEN="0 3 * * *"; WHEN=pause, resume, delete; without: list
 	@$(MANAGE_VERTEX) schedule --name "$(VERTEX_NAME)" --when "$(WHEN)" --config "$(CONFIG)" --data "$(DATA)" \
-		--set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS)
+		--set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS) $(RUN_FLAGS)
 
 vertex-tune: setup ## search parameters on the data of a finished run: RUN=id TUNE="learning_rate=1e-4..1e-2:log"
 	@$(MANAGE_VERTEX) tune --run "$(RUN)" --tune $(TUNE) --trials "$(TRIALS)" --parallel "$(PARALLEL)" \
-		--name "$(VERTEX_NAME)" --set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS)
+		--name "$(VERTEX_NAME)" --set $(SET) --image "$(IMAGE)" $(VERTEX_FLAGS) $(RUN_FLAGS)
 
 vertex-endpoint: setup ## what an endpoint (ENDPOINT=name) answers with
 	@$(MANAGE_VERTEX) endpoint --endpoint "$(ENDPOINT)" $(VERTEX_FLAGS)

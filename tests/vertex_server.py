@@ -247,6 +247,7 @@ class VertexServer:
              "dimensionsInfos": [{"applicableLocations": [REGION], "details": {"value": "4"}}]}
             for kind in ("", "preemptible_") for name in ("nvidia_t4", "nvidia_l4")
         ]  # fmt: skip
+        objects = [f"storage.objects.{verb}" for verb in ("create", "get", "list")]
         self.answers = {
             r"GET /serviceusage/v1/.*:batchGet": (200, {"services": enabled}),
             r"POST /cloudresourcemanager/.*": (200, {"permissions": permissions}),
@@ -256,6 +257,7 @@ class VertexServer:
                 {"location": REGION.upper(), "locationType": "region", "projectNumber": "1"},
             ),
             r"GET /cloudresourcemanager/v3/projects/[^/]+": (200, {"name": "projects/1"}),
+            r"GET /storage/storage/v1/b/data/iam/testPermissions": (200, {"permissions": objects}),
             r"HEAD /registry/v2/.*": (200, None),
             r"GET /cloudquotas/.*": (200, {"quotaInfos": quotas}),
         }  # fmt: skip

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from components.predict.beam_inference import ExportedModelHandler
 from components.predict.scoring import Outcome, Settings, of_json, to_json
 from components.predict.windows import InputShard, Piece, Window, pieces_of, read_windows
-from components.statistics.engines import engine_errors, is_in_process
+from components.statistics.engines import engine_errors, is_in_process, run_pipeline
 from components.statistics.results import results_folder
 from trainer.errors import InputError
 from trainer.progress import Progress, say
@@ -127,12 +127,15 @@ def predict_by_beam(
         say("predict", "workers score; the next line comes when they are done")
     quiet = _beam_says_nothing() if progress else contextlib.nullcontext()
     with quiet, results_folder(options, "predict") as folder, engine_errors(options):
-        with beam.Pipeline(options=options) as pipeline:
+
+        def build(pipeline: beam.Pipeline) -> None:
             _ = (
                 pipeline
                 | "Shards" >> beam.Create(range(len(shards)), reshuffle=True)
                 | "Predict" >> PredictShards(model, shards, settings, folder, progress)
             )
+
+        run_pipeline(build, options, "predict")
         joined = Progress("predict", len(shards), "shards joined")
         for number in range(len(shards)):
             yield from _read(_part(folder, number), settings.window)

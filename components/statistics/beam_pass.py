@@ -18,7 +18,7 @@ from apache_beam.transforms import window
 from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
-from components.statistics.engines import engine_errors, is_in_process
+from components.statistics.engines import engine_errors, is_in_process, run_pipeline
 from components.statistics.results import (
     BAD,
     COUNTED,
@@ -270,11 +270,14 @@ def run_pass(
     """
     progress = is_in_process(options)
     with results_folder(options) as folder, engine_errors(options):
-        with beam.Pipeline(options=options) as pipeline:
+
+        def build(pipeline: beam.Pipeline) -> None:
             results = (
                 pipeline
                 | "Shards" >> beam.Create(range(len(manifest.shards)), reshuffle=True)
                 | "ComputeStatistics" >> ComputeStatistics(manifest, covariance, progress)
             )
             write_results(results, folder)
+
+        run_pipeline(build, options, "statistics")
         return read_results(folder, manifest, bad_records)

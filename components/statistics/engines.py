@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import grpc
 from apache_beam.options.pipeline_options import (
@@ -23,11 +23,13 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
-from apache_beam.runners.runner import create_runner
+from apache_beam.pipeline import Pipeline
+from apache_beam.runners.runner import PipelineState, create_runner
 
 from components.statistics.worker_watch import DIED, watched_workers
 from trainer.errors import InputError
 from trainer.parameter import nearest
+from trainer.termination import ended_by_signals
 
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Beam's own engine in this process. `DirectRunner` may fetch and start another one (Prism)."""
@@ -176,6 +178,7 @@ class Dataflow:
         machine_type: of a worker; empty: Dataflow's choice.
         max_workers: bound of autoscaling; 0: Dataflow's own.
         public_ips: whether workers have addresses of their own on the internet.
+        kms_key: full name of a key of one's own; empty: Google's.
         labels: of the job, for the bill.
     """
 
@@ -188,6 +191,7 @@ class Dataflow:
     machine_type: str = ""
     max_workers: int = 0
     public_ips: bool = False
+    kms_key: str = ""
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def arguments(self) -> list[str]:
@@ -209,10 +213,48 @@ class Dataflow:
             if value := getattr(self, name):
                 option = "service_account_email" if name == "service_account" else name
                 given.append(f"--{option}={value}")
+        if self.kms_key:
+            given.append(f"--dataflow_kms_key={self.kms_key}")
         if self.max_workers:
             given.append(f"--max_num_workers={self.max_workers}")
         labels = {"application": "nextvlad-pipeline", **self.labels}
         return given + [f"--labels={key}={value}" for key, value in labels.items()]
+
+
+def run_pipeline(build: Callable[[Any], None], options: PipelineOptions, step: str) -> None:
+    """Run a pipeline to its end.
+
+    A job of a service outlives the process that waits for it: a step that is ended cancels it, as
+    nobody would have its result, and somebody its bill.
+
+    Args:
+        build: adds the transforms.
+        options: of the engine.
+        step: that runs it, for what is said when it is ended.
+    """
+    pipeline = Pipeline(options=options)
+    if not is_service(options):
+        with pipeline:
+            build(pipeline)
+        return
+    build(pipeline)
+    wait_or_cancel(pipeline.run(), step)
+
+
+def wait_or_cancel(job: Any, step: str) -> None:
+    """Wait for a job of a service; whatever ends the waiting before it has ended cancels it."""
+    with ended_by_signals(step, "its job is cancelled"):
+        try:
+            job.wait_until_finish()
+        except BaseException:
+            if not PipelineState.is_terminal(job.state):
+                job.cancel()
+            raise
+
+
+def is_service(options: PipelineOptions) -> bool:
+    """Whether a service runs the job, which does not end with this process."""
+    return str(options.view_as(StandardOptions).runner).endswith("DataflowRunner")
 
 
 def is_in_process(options: PipelineOptions) -> bool:

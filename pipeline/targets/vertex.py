@@ -83,7 +83,11 @@ class VertexTarget(Target):
             network=home.network,
             encryption_spec_key_name=home.kms_key,
             tensorboard=settings.tensorboard,
-            base_output_directory=f"{home.root}/tensorboard" if settings.tensorboard else "",
+            base_output_directory=(
+                f"{home.root}/tensorboard/{dsl.PIPELINE_JOB_NAME_PLACEHOLDER}"
+                if settings.tensorboard
+                else ""
+            ),
             labels=self.labels(),
         )
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.clusters.tools import interruptible
 from pipeline.image_names import image_name
 from pipeline.report import Run
 from pipeline.targets.dataflow import dataflow_arguments
@@ -15,8 +16,9 @@ from pipeline.training_pipeline import STEPS
 from pipeline.vertex.cloud import Cloud
 from pipeline.vertex.flags import REPOSITORY, check_image, check_parameters, home_of, with_places
 from pipeline.vertex.jobs import Jobs, check_display_name
-from pipeline.vertex.plan import PRICES, expected_hours, plan_text, read_prices
+from pipeline.vertex.plan import expected_hours, plan_text
 from pipeline.vertex.preflight import preflight
+from pipeline.vertex.prices import PRICES, read_prices
 from pipeline.vertex.running import Request, run_on_vertex
 from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
@@ -39,8 +41,9 @@ def run_command(options: argparse.Namespace, parameters: Mapping[str, Any]) -> R
     if options.dry_run:
         return None
     print(flush=True)
-    cloud = connect(home)
-    preflight(cloud, target)
+    with interruptible("nothing was started"):
+        cloud = connect(home)
+        preflight(cloud, target)
     print(flush=True)
     request = Request(target, parameters, prices, options.display_name)
     return run_on_vertex(Jobs(cloud), request, options.runs.resolve())
@@ -57,8 +60,16 @@ def vertex_target_of(options: argparse.Namespace, home: Home, caching: bool = Tr
         if not home.bucket:
             raise InputError("VERTEX setting batch_destination is missing, expected gs://…")
         settings = dataclasses.replace(settings, batch_destination=f"{home.root}/predictions")
-    if settings.tensorboard and not home.bucket:
-        raise InputError("VERTEX setting tensorboard: needs BUCKET, for the events on their way")
+    if settings.tensorboard:
+        if not home.bucket or not home.service_account:
+            raise InputError(
+                "VERTEX setting tensorboard: needs BUCKET, for the events on their way, and "
+                "SERVICE_ACCOUNT, which writes them"
+            )
+        if home.region and f"/locations/{home.region}/" not in settings.tensorboard:
+            raise InputError(
+                f"VERTEX setting tensorboard {settings.tensorboard}: is not in {home.region}"
+            )
     image = options.image or image_name("{kind}", _registry(options, home))
     check_image(image)
     given = {
@@ -66,6 +77,7 @@ def vertex_target_of(options: argparse.Namespace, home: Home, caching: bool = Tr
         "region": home.region,
         "temp_location": f"{home.root}/dataflow" if home.bucket else "",
         "service_account": home.service_account,
+        "kms_key": home.kms_key,
         "labels": settings.labels,
     }
     arguments = dataflow_arguments(options.dataflow, image.replace("{kind}", "dataflow"), given)

@@ -36,6 +36,7 @@ def add_vertex_flags(parser: argparse.ArgumentParser) -> None:
         "--dataflow", nargs="*", default=[], metavar="NAME=VALUE",
         help="run the statistics step on Dataflow: project=… region=… temp_location=gs://… (where "
         "not given above), service_account, subnetwork, machine_type, max_workers, public_ips, "
+        "kms_key, "
         "labels=a:b,c:d",
     )  # fmt: skip
 

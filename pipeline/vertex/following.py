@@ -128,6 +128,8 @@ class Following:
                 self._show(step)
 
     def _is_late(self, step: _Step) -> bool:
+        if not step.jobs:
+            return False
         return time.monotonic() - step.ended < self._late_seconds and not self._logs.refusal
 
     def _end(self, name: str, task: Any) -> None:

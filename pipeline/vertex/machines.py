@@ -13,6 +13,8 @@ from trainer.configuration_file import load_yaml
 from trainer.errors import InputError
 from trainer.parameter import nearest
 
+SMALL_SERVING = ("n1-standard-2", "e2-standard-2")
+"""Machines that serve predictions and do not train."""
 _TABLE = Path(__file__).with_name("machines.yaml")
 
 
@@ -23,7 +25,9 @@ def machine_table() -> dict[str, Any]:
     return table
 
 
-def check_machine(what: str, machine: str, accelerator: str, count: int) -> None:
+def check_machine(
+    what: str, machine: str, accelerator: str, count: int, serving: bool = False
+) -> None:
     """Raise `InputError` unless Vertex AI has this machine with these accelerators.
 
     Args:
@@ -31,8 +35,11 @@ def check_machine(what: str, machine: str, accelerator: str, count: int) -> None
         machine: type.
         accelerator: by its Vertex name; empty: none.
         count: of accelerators.
+        serving: whether it serves predictions, for which there are smaller ones, too.
     """
     machines, accelerators = machine_table()["machines"], machine_table()["accelerators"]
+    if serving and machine in SMALL_SERVING and not accelerator:
+        return
     if machine not in machines:
         raise InputError(
             f"{what} {machine!r}: Vertex AI has no such machine type for training"
@@ -76,6 +83,12 @@ def quota_metric(accelerator: str, spot: bool) -> str:
     name = machine_table()["accelerators"][accelerator]["quota"]
     kind = "preemptible_" if spot else ""
     return f"aiplatform.googleapis.com/custom_model_training_{kind}{name}_gpus"
+
+
+def serving_metric(accelerator: str) -> str:
+    """The quota that predictions on an accelerator take from."""
+    name = machine_table()["accelerators"][accelerator]["quota"]
+    return f"aiplatform.googleapis.com/custom_model_serving_{name}_gpus"
 
 
 def step_machine(cpus: int, memory_gb: int) -> str:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from google.cloud.aiplatform_v1.types import PipelineState
-
 from pipeline.clusters.tools import interruptible
 from pipeline.compiled_file import compile_target
-from pipeline.console import Console
-from pipeline.parameters import configured
-from pipeline.training_pipeline import NAME
+from pipeline.parameters import configured, pipeline_parameters
+from pipeline.report import final_table
+from pipeline.run_folder import new_run_folder
+from pipeline.training_pipeline import NAME, STEPS
 from pipeline.vertex import command, endpoints, flags, tuning
 from pipeline.vertex.check_file import check_vertex_file
-from pipeline.vertex.following import Following
-from pipeline.vertex.jobs import Jobs
+from pipeline.vertex.jobs import Jobs, check_cron
+from pipeline.vertex.plan import expected_hours, plan_text
 from pipeline.vertex.preflight import preflight
-from pipeline.vertex.running import console_link
-from trainer.configuration_file import parse_settings
+from pipeline.vertex.prices import PRICES, read_prices
+from pipeline.vertex.running import console_link, follow_to_results
+from trainer.config import parse_overrides
+from trainer.configuration_file import OVERRIDES, parse_settings
 from trainer.errors import InputError, reported
 
 CHANGES = {"pause": "paused", "resume": "resumed", "delete": "deleted"}
@@ -50,20 +50,22 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _follow(options: argparse.Namespace) -> None:
-    jobs, run = _jobs(options), _run(options)
+    run = _run(options)
+    jobs = _jobs(options)
+    job = jobs.job(run).gca_resource
     print(console_link(jobs, run), flush=True)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Console(sys.stdout, Path(scratch) / "log") as console,
-    ):
-        job = Following(jobs, run, console).to_the_end()
-    state = job.state.name.removeprefix(_STATE)
-    if job.state == PipelineState.PIPELINE_STATE_CANCELLED:
-        raise InputError(f"run {run} was cancelled")
-    if job.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
-        step = f": step {console.failed} failed" if console.failed else ""
-        raise InputError(f"run {run} ended as {state}{step}: {console.error or 'see its log'}")
-    print(f"run {run} ended as {state}")
+    folder = new_run_folder(options.runs.resolve())
+    # Numbers come back as floats, and what has its default does not come at all.
+    given = dict(job.runtime_config.parameter_values)
+    configuration = {key: _whole(value) for key, value in given.items()}
+    configuration[OVERRIDES] = parse_overrides(str(given.get(OVERRIDES, "{}")))
+    parameters = pipeline_parameters(configuration)
+    found = follow_to_results(jobs, run, folder, parameters)
+    print(final_table(found))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _cancel(options: argparse.Namespace) -> None:
@@ -71,7 +73,8 @@ def _cancel(options: argparse.Namespace) -> None:
     _jobs(options).cancel(run)
     print(
         f"run {run} is being cancelled, its training too; checkpoints stay, a new run goes on "
-        "there. What it deployed goes on: make vertex-undeploy"
+        "there. What it deployed goes on: "
+        f"make vertex-undeploy PROJECT={options.project} REGION={options.region} ENDPOINT=…"
     )
 
 
@@ -81,17 +84,25 @@ def _schedule(options: argparse.Namespace) -> None:
         _jobs(options).change_schedule(name, options.when)
         print(f"schedule {name}: {CHANGES[options.when]}")
         return
-    jobs = _jobs(options)
     if not options.when:
-        for one in jobs.schedules():
+        for one in _jobs(options).schedules():
             found = one.gca_resource
             following = _minute(found.next_run_time) if found.next_run_time else ""
             print(f"{found.display_name:<40} {found.state.name:<10} {found.cron:<24} {following}")
         return
-    home = jobs.cloud.home
+    check_cron(options.when)
+    home = flags.home_of(options)
     target = command.vertex_target_of(options, home)
     parameters = flags.with_places(configured(options.config, options.settings, options.data), home)
     flags.check_parameters(parameters, target.settings)
+    prices = read_prices(options.prices or PRICES)
+    hours = expected_hours(options.hours, (*STEPS, *target.extra_steps))
+    print(plan_text(target, prices, parameters, hours))
+    print(f"\neach time that {options.when} says, until WHEN=delete", flush=True)
+    if options.dry_run:
+        return
+    jobs = Jobs(command.connect(home))
+    preflight(jobs.cloud, target)
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "pipeline.yaml"
         compile_target(target, package)
@@ -101,17 +112,24 @@ def _schedule(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    jobs = _jobs(options)
-    home = jobs.cloud.home
+    home = flags.home_of(options)
     target = command.vertex_target_of(options, home)
     moment = datetime.datetime.now(datetime.UTC)
     study = tuning.Study(
         options.name or f"nextvlad-tuning-{moment:%Y%m%d-%H%M%S}",
         options.tune, options.trials, options.parallel,
     )  # fmt: skip
-    tuning.parameter_specs(study.space)  # before anybody is asked anything
-    job = jobs.job(_run(options)).gca_resource
+    tuning.check_study(study)
+    prices = read_prices(options.prices or PRICES)
+    hours = expected_hours(options.hours, ("train",)).get("train")
+    print(tuning.plan_text(target, study, prices, hours), flush=True)
+    if options.dry_run:
+        return
+    run = _run(options)
+    jobs = Jobs(command.connect(home))
+    job = jobs.job(run).gca_resource
     arguments = tuning.trainer_arguments(job, parse_settings(options.settings))
+    preflight(jobs.cloud, target, parallel=study.parallel)
     started = tuning.start(jobs, target, study, arguments)
     number = started.name.rpartition("/")[2]
     where = f"https://console.cloud.google.com/vertex-ai/locations/{home.region}/training/{number}"
@@ -187,7 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default="", help="data source, in place of the file's")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings")
     parser.add_argument("--image", default="", help="with {kind} for cpu, gpu or serving")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs")
     flags.add_vertex_flags(parser)
+    flags.add_run_flags(parser)
     options = parser.parse_args(arguments)
     with reported(), interruptible("what runs on Vertex AI goes on"):
         COMMANDS[options.command][0](options)

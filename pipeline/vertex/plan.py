@@ -3,103 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from components.deploy.step import WHOLE
 from pipeline.targets.vertex import VertexTarget, step_size
 from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, STEPS
 from pipeline.vertex.machines import machine_table, step_machine
-from trainer.configuration_file import load_yaml
+from pipeline.vertex.prices import Prices
 from trainer.errors import InputError
 from trainer.parameter import nearest
 
-PRICES = Path(__file__).with_name("prices.yaml")
 LAUNCHER = "e2-standard-4"
 """Vertex AI's machine for a step that only starts a job and waits: its default."""
 DISK_GB = 100
 """Boot disk of a step's machine."""
-HOURS_A_MONTH = 730.0
+DATAFLOW_MACHINE = "n1-standard-1"
+"""Dataflow's own choice for a batch job's workers."""
+DATAFLOW_SIZES = {
+    "n1-standard-1": {"cpus": 1, "memory_gb": 3.75},
+    "n1-standard-2": {"cpus": 2, "memory_gb": 7.5},
+}
 _WIDTH = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Prices:
-    """A table of prices an hour.
-
-    Attributes:
-        path: of the file.
-        date: when they were seen.
-        region, currency: of them.
-        machines, accelerators: by type.
-        spot: share of each that spot machines cost.
-        pipeline_run: of each run.
-        disk_gb_hour: of a boot disk.
-    """
-
-    path: str
-    date: str
-    region: str
-    currency: str
-    machines: Mapping[str, float]
-    accelerators: Mapping[str, float]
-    spot: Mapping[str, float]
-    pipeline_run: float
-    disk_gb_hour: float
-
-    def machine_hour(
-        self, machine: str, accelerator: str, count: int, spot: bool, disk_gb: int
-    ) -> float | None:
-        """Price of a machine an hour; None: the table does not have one of its parts."""
-        rate = self.machines.get(machine)
-        more = self.accelerators.get(accelerator) if accelerator else 0.0
-        if rate is None or more is None:
-            return None
-        if spot:
-            rate, more = rate * self.spot["machines"], more * self.spot["accelerators"]
-        return rate + more * count + disk_gb * self.disk_gb_hour
-
-
-def read_prices(path: str | os.PathLike[str] = PRICES) -> Prices:
-    """A price table, checked.
-
-    Raises:
-        InputError: it can not be read, or lacks a part, or a price is no number.
-    """
-    try:
-        content = load_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        raise InputError(f"prices {path}: {' '.join(str(error).split())}") from None
-    wanted = (
-        "date", "region", "currency", "machines", "accelerators", "spot", "pipeline_run",
-        "disk_gb_month",
-    )  # fmt: skip
-    if not isinstance(content, dict) or (lacking := [one for one in wanted if one not in content]):
-        what = ", ".join(lacking) if isinstance(content, dict) else "a mapping"
-        raise InputError(f"prices {path}: expected {what}, as {PRICES.name} of this project has")
-    for name in ("machines", "accelerators", "spot"):
-        if not isinstance(content[name], dict):
-            raise InputError(f"prices {path}: {name}: expected a mapping of names to prices")
-        for key, value in content[name].items():
-            _check_price(f"prices {path}: {name}.{key}", value)
-    for name in ("pipeline_run", "disk_gb_month"):
-        _check_price(f"prices {path}: {name}", content[name])
-    if not {"machines", "accelerators"} <= content["spot"].keys():
-        raise InputError(f"prices {path}: spot: expected machines and accelerators")
-    return Prices(
-        os.fspath(path), str(content["date"]), str(content["region"]), str(content["currency"]),
-        content["machines"], content["accelerators"], content["spot"],
-        float(content["pipeline_run"]), float(content["disk_gb_month"]) / HOURS_A_MONTH,
-    )  # fmt: skip
-
-
-def _check_price(name: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise InputError(f"{name} is {value!r}, expected a price")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +84,41 @@ def planned_steps(
             rate *= number
             if step == "train":
                 rate += prices.machine_hour(LAUNCHER, "", 0, False, DISK_GB) or 0.0
+        if step == "statistics" and rate is not None:
+            rate = None if (workers := dataflow_hour(target, prices)) is None else rate + workers
         if step == BATCH_PREDICT and rate is not None:
-            beside = prices.machine_hour(
-                settings.serving_machine, settings.serving_accelerator, 1, False, DISK_GB
-            )
+            beside = prices.serving_hour(settings.serving_machine, settings.serving_accelerator)
             rate = None if beside is None else rate + beside * settings.batch_replicas
         words = f"{number} × " if number > 1 else ""
         words += machine + (f" + {count} × {accelerator}" if accelerator else "")
         words += " spot" if spot else ""
+        if step == "statistics" and target.beam_pipeline_args:
+            count, kind = dataflow_workers(target)
+            words += f" + {count or 'any number of'} × {kind}"
         if step == BATCH_PREDICT:
             words += f" + {settings.batch_replicas} × {settings.serving_machine}"
         found.append(PlannedStep(step, words, rate, hours, tries, expected.get(step)))
     return found
+
+
+def dataflow_workers(target: VertexTarget) -> tuple[int, str]:
+    """Most workers of the statistics step on Dataflow, 0 without a bound, and their machine."""
+    options = dict(
+        one.removeprefix("--").split("=", 1) for one in target.beam_pipeline_args if "=" in one
+    )
+    return int(options.get("max_num_workers", 0)), options.get("machine_type", DATAFLOW_MACHINE)
+
+
+def dataflow_hour(target: VertexTarget, prices: Prices) -> float | None:
+    """Price an hour of Dataflow's workers at their most; None: no bound, or not in the table."""
+    if not target.beam_pipeline_args:
+        return 0.0
+    count, kind = dataflow_workers(target)
+    size = machine_table()["machines"].get(kind) or DATAFLOW_SIZES.get(kind)
+    if not count or not size:
+        return None
+    hour = prices.worker_hour(size["cpus"], size["memory_gb"])
+    return None if hour is None else hour * count
 
 
 def _machine_with(accelerator: str, count: int, cpus: int, memory: int) -> str:
@@ -269,7 +219,7 @@ def _totals(steps: Sequence[PlannedStep], prices: Prices, region: str) -> list[s
     )
     lines.append(
         f"List prices of {prices.region} of {prices.date} ({Path(prices.path).name}; PRICES=file "
-        "for your own), before taxes, discounts, storage, network and Dataflow's workers."
+        "for your own), before taxes, discounts, storage and network."
     )
     if region != prices.region:
         lines.append(f"Prices of {region} differ from these.")
@@ -283,15 +233,17 @@ def _what_stays(target: VertexTarget, prices: Prices) -> list[str]:
     settings = target.settings
     lines = []
     if DEPLOY in target.extra_steps:
-        rate = prices.machine_hour(
-            settings.serving_machine, settings.serving_accelerator, 1, False, 0
-        )
-        day = "unknown" if rate is None else f"{rate * 24 * settings.replicas:,.2f}"
-        copies = 1 + settings.keep
+        rate = prices.serving_hour(settings.serving_machine, settings.serving_accelerator)
+        least, most = settings.replicas, settings.most_replicas
+        day = "unknown" if rate is None else f"{rate * 24 * least:,.2f}"
+        if rate is not None and most > least:
+            day += f" (under load up to {rate * 24 * most:,.2f})"
+        # The new one, with a share of the traffic the one before, and what is kept.
+        copies = 1 + (settings.traffic < WHOLE) + settings.keep
         lines.append(
             f"The endpoint {settings.endpoint} goes on after the run: {day} {prices.currency} a "
             f"day for each deployed version, up to {copies} of them, until it is undeployed "
-            "(make vertex-undeploy)."
+            f"(make vertex-undeploy ENDPOINT={settings.endpoint})."
         )
     return lines
 

@@ -6,6 +6,7 @@ not a failure: people may run pipelines without seeing quotas.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 import urllib.parse
@@ -17,9 +18,9 @@ import google.auth.exceptions
 
 from components.register.vertex_ai import FAILURES, LOGIN, in_words
 from pipeline.targets.vertex import VertexTarget
-from pipeline.training_pipeline import REGISTER, STEPS
+from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, STEPS
 from pipeline.vertex.cloud import Cloud
-from pipeline.vertex.machines import quota_metric
+from pipeline.vertex.machines import quota_metric, serving_metric
 from trainer.errors import InputError
 
 APIS = ("aiplatform.googleapis.com", "storage.googleapis.com", "artifactregistry.googleapis.com")
@@ -36,6 +37,15 @@ _MANIFESTS = ", ".join(
 )
 _CONTINENTS = {"us": "US", "europe": "EU", "asia": "ASIA", "northamerica": "", "me": ""}
 """Multi-regions of Cloud Storage that have a region of Vertex AI, by the region's first word."""
+_PAIRS = {
+    "NAM4": ("US-CENTRAL1", "US-EAST1"),
+    "EUR4": ("EUROPE-NORTH1", "EUROPE-WEST4"),
+    "EUR5": ("EUROPE-WEST1", "EUROPE-WEST2"),
+    "EUR7": ("EUROPE-WEST2", "EUROPE-WEST3"),
+    "EUR8": ("EUROPE-WEST3", "EUROPE-WEST6"),
+    "ASIA1": ("ASIA-NORTHEAST1", "ASIA-NORTHEAST2"),
+}
+"""Predefined dual-regions: https://cloud.google.com/storage/docs/locations#predefined."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +70,22 @@ class Finding:
         return f"{mark}{words}" + (f"\n     → {self.mend}" if self.mend else "")
 
 
-def preflight(cloud: Cloud, target: VertexTarget, say: Callable[[str], None] = print) -> None:
+def preflight(
+    cloud: Cloud, target: VertexTarget, say: Callable[[str], None] = print, parallel: int = 1
+) -> None:
     """Look at everything that a run needs; each finding is said as it comes.
+
+    Args:
+        cloud: signed in.
+        target: of the run.
+        say: takes the lines.
+        parallel: trainings at once, of a tuning job.
 
     Raises:
         InputError: something is missing; all of what was found has been said.
     """
     failed = []
-    for finding in findings(cloud, target):
+    for finding in findings(cloud, target, parallel):
         say(f"  {finding.line()}")
         if finding.problem and finding.fatal:
             failed.append(finding.what)
@@ -78,7 +96,7 @@ def preflight(cloud: Cloud, target: VertexTarget, say: Callable[[str], None] = p
         )
 
 
-def findings(cloud: Cloud, target: VertexTarget) -> Iterable[Finding]:
+def findings(cloud: Cloud, target: VertexTarget, parallel: int = 1) -> Iterable[Finding]:
     """The findings of all checks; of no more than the first where nobody is signed in."""
     who = _credentials(cloud)
     yield who
@@ -88,11 +106,18 @@ def findings(cloud: Cloud, target: VertexTarget) -> Iterable[Finding]:
     yield from _checked("permissions", _permissions, cloud)
     if cloud.home.service_account:
         yield from _checked("service account", _service_account, cloud)
+    else:
+        yield Finding(
+            "service account",
+            "none is given: steps run as Compute Engine's default one, whatever that may do",
+            "SERVICE_ACCOUNT=nextvlad-pipeline@… of make vertex-setup may do what they need alone",
+            fatal=False,
+        )
     yield from _checked(f"bucket {cloud.home.bucket}", _bucket, cloud)
     for image in sorted(images_of(target)):
         yield from _checked(f"image {image}", _image, cloud, image)
-    if target.settings.accelerator:
-        yield from _checked("quota", _quota, cloud, target)
+    for metric, needed in quotas_needed(target, parallel).items():
+        yield from _checked("quota", _quota, cloud, metric, needed)
 
 
 def images_of(target: VertexTarget) -> set[str]:
@@ -203,22 +228,39 @@ def _bucket(cloud: Cloud) -> Finding:
         found = cloud.ask("storage.googleapis.com", f"/storage/v1/b/{urllib.parse.quote(name)}")
     except api.NotFound:
         return Finding(f"bucket {name}", "there is none", make)
-    except api.Forbidden as error:
+    except api.Forbidden:
+        found = {}
+    if lacking := _lacking_on(cloud, name):
         return Finding(
-            f"bucket {name}", f"is not this account's to use ({in_words(error)})",
-            f"give its owner this account's name, or another BUCKET: {make}",
+            f"bucket {name}", f"this account lacks {', '.join(lacking)} on it",
+            f"gcloud storage buckets add-iam-policy-binding gs://{name} --member=user:YOU "
+            f"--role=roles/storage.objectUser, or another BUCKET: {make}",
         )  # fmt: skip
+    if not found:
+        return Finding(f"bucket {name}", "may not be looked at: is it in the region?", fatal=False)
     place, kind = str(found.get("location", "")), str(found.get("locationType", "region"))
     fits = place.lower() == region or (
         kind == "multi-region" and place == _CONTINENTS.get(region.partition("-")[0])
     )
-    pair = found.get("customPlacementConfig", {}).get("dataLocations", [])
+    pair = found.get("customPlacementConfig", {}).get("dataLocations", _PAIRS.get(place, ()))
     if fits or (kind == "dual-region" and region.upper() in pair):
         return _owned(cloud, name, place, str(found.get("projectNumber", "")))
     return Finding(
         f"bucket {name}", f"is in {place}, expected {region}: each byte that crosses is paid for",
-        f"REGION={place.lower()}, or another BUCKET in {region}",
+        f"{f'REGION={place.lower()}, or ' if kind == 'region' else ''}another BUCKET in {region}",
     )  # fmt: skip
+
+
+def _lacking_on(cloud: Cloud, bucket: str) -> list[str]:
+    """https://cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions."""
+    wanted = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
+    query = urllib.parse.urlencode([("permissions", one) for one in wanted])
+    path = f"/storage/v1/b/{urllib.parse.quote(bucket)}/iam/testPermissions?{query}"
+    try:
+        answer = cloud.ask("storage.googleapis.com", path)
+    except api.Forbidden:
+        return list(wanted)
+    return sorted(set(wanted) - set(answer.get("permissions", [])))
 
 
 def _owned(cloud: Cloud, name: str, place: str, owner: str) -> Finding:
@@ -276,12 +318,34 @@ def _image(cloud: Cloud, image: str) -> Finding:  # noqa: PLR0911
     return Finding(f"image {image}")
 
 
-def _quota(cloud: Cloud, target: VertexTarget) -> Finding:
+def quotas_needed(target: VertexTarget, parallel: int = 1) -> dict[str, int]:
+    """Accelerators that a run takes at once, by the quota's metric.
+
+    Args:
+        target: of the run.
+        parallel: trainings at once, of a tuning job.
+    """
+    settings = target.settings
+    needed: collections.Counter[str] = collections.Counter()
+    if settings.accelerator:
+        metric = quota_metric(settings.accelerator, settings.spot)
+        needed[metric] = settings.accelerators * settings.workers * parallel
+        # Evaluation comes after training, and never on spot machines.
+        metric = quota_metric(settings.accelerator, False)
+        needed[metric] = max(needed[metric], settings.evaluate_accelerators)
+    if settings.serving_accelerator:
+        metric = serving_metric(settings.serving_accelerator)
+        if DEPLOY in target.extra_steps:
+            needed[metric] += settings.replicas
+        if BATCH_PREDICT in target.extra_steps:
+            needed[metric] += settings.batch_replicas
+    return {metric: count for metric, count in needed.items() if count}
+
+
+def _quota(cloud: Cloud, metric: str, needed: int) -> Finding:
     """https://cloud.google.com/docs/quotas/reference/rest/v1/projects.locations.services.quotaInfos."""
-    settings, region = target.settings, cloud.home.region
-    metric = quota_metric(settings.accelerator, settings.spot)
-    needed = settings.accelerators * settings.workers
-    what = f"quota of {settings.accelerator}{' (spot)' if settings.spot else ''} in {region}"
+    region = cloud.home.region
+    what = f"quota {metric.partition('/')[2]} in {region}"
     infos = cloud.pages(
         "cloudquotas.googleapis.com",
         f"/v1/projects/{cloud.home.project}/locations/global/services/aiplatform.googleapis.com/"

@@ -25,7 +25,8 @@ from pipeline.training_pipeline import NAME
 from pipeline.vertex.check_file import check_vertex_file
 from pipeline.vertex.following import Following, seconds_of, steps_of
 from pipeline.vertex.jobs import Jobs
-from pipeline.vertex.plan import Prices, planned_steps
+from pipeline.vertex.plan import planned_steps
+from pipeline.vertex.prices import Prices
 from trainer.errors import InputError
 from trainer.files import write_json
 
@@ -62,48 +63,106 @@ def run_on_vertex(jobs: Jobs, request: Request, runs: Path) -> Run:
         InputError: a step failed, the run was cancelled, or its results can not be had.
         SystemExit: with code 130, interrupted; the run goes on.
     """
-    begun = time.monotonic()
     folder = new_run_folder(runs)
-    write_json(folder / "parameters.json", dict(request.parameters))
     package = folder / "pipeline.yaml"
     compile_target(request.target, package)
     check_vertex_file(package)
     job_id = f"{NAME}-{folder.name.lower().replace('_', '-')}-{uuid.uuid4().hex[:6]}"
-    home = jobs.cloud.home
-    facts = {"job": job_id, "project": home.project, "region": home.region}
-    following: Following | None = None
+    labels = request.target.labels()
+    _note(jobs, job_id, folder)
     try:
-        jobs.submit(
-            package, job_id, request.parameters, request.display_name, request.target.labels()
-        )
-        write_json(folder / "vertex.json", facts)
-        print(f"run {folder}\n    {console_link(jobs, job_id)}", flush=True)
-        with Console(sys.stdout, folder / "pipeline.log") as console:
-            following = Following(jobs, job_id, console, request.poll_seconds, watch=request.watch)
-            job = following.to_the_end()
+        jobs.submit(package, job_id, request.parameters, request.display_name, labels)
     except KeyboardInterrupt:
-        running = following.running if following else []
-        print(f"\ninterrupted: {goes_on(jobs, request, job_id, running)}")
+        print(f"\ninterrupted: it may have been started. {_commands(jobs, job_id)}")
         raise SystemExit(130) from None
-    except InputError as error:
-        if following is None:
-            raise
-        raise InputError(f"{error}; {goes_on(jobs, request, job_id, following.running)}") from None
-    state = job.state.name.removeprefix(_STATE)
-    cost = cost_of(job, request.target, request.prices)
-    write_json(
-        folder / "vertex.json",
-        facts | {"state": state, "from_cache": console.cached, "estimated_cost": round(cost, 2)},
+    print(f"run {folder}\n    {console_link(jobs, job_id)}", flush=True)
+    rates = {one.name: one.hour for one in planned_steps(request.target, request.prices)}
+    costs = Costs(rates, request.prices.pipeline_run, request.prices.currency)
+    return follow_to_results(
+        jobs, job_id, folder, request.parameters, costs, request.poll_seconds, request.watch
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What a run costs.
+
+    Attributes:
+        rates: prices of an hour by step; None: unknown.
+        once: of the run itself.
+        currency: of both.
+    """
+
+    rates: Mapping[str, float | None]
+    once: float
+    currency: str
+
+
+def follow_to_results(
+    jobs: Jobs,
+    job_id: str,
+    folder: Path,
+    parameters: Mapping[str, Any],
+    costs: Costs | None = None,
+    poll_seconds: float = 10.0,
+    watch: Callable[[Any], None] | None = None,
+) -> Run:
+    """Follow a run to its end, and have its results in a folder of runs.
+
+    Args:
+        jobs: of the project.
+        job_id: of the run.
+        folder: of the run, which is there.
+        parameters: of the pipeline.
+        costs: of the run's machines; None: not known here.
+        poll_seconds, watch: of `Following`.
+
+    Raises:
+        InputError: a step failed, the run was cancelled, or its results can not be had.
+        SystemExit: with code 130, interrupted; the run goes on.
+    """
+    begun = time.monotonic()
+    write_json(folder / "parameters.json", dict(parameters))
+    _note(jobs, job_id, folder)
+    with Console(sys.stdout, folder / "pipeline.log") as console:
+        following = Following(jobs, job_id, console, poll_seconds, watch=watch)
+        try:
+            job = following.to_the_end()
+        except KeyboardInterrupt:
+            print(f"\ninterrupted: {goes_on(jobs, job_id, following.running, costs)}")
+            raise SystemExit(130) from None
+        except InputError as error:
+            words = goes_on(jobs, job_id, following.running, costs)
+            raise InputError(f"{error}; {words}") from None
+    state = job.state.name.removeprefix(_STATE)
+    more: dict[str, Any] = {"state": state, "from_cache": console.cached}
+    if costs:
+        more["estimated_cost"] = round(cost_of(job, costs), 2)
+    _note(jobs, job_id, folder, **more)
     if job.state == PipelineState.PIPELINE_STATE_CANCELLED:
         raise InputError(f"run {job_id} was cancelled (log: {folder / 'pipeline.log'})")
     if job.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
         raise _failure(state, console, folder, job_id)
-    print(f"\nabout {cost:,.2f} {request.prices.currency} at list prices, the machines' start-up "
-          "and what they store not counted", flush=True)  # fmt: skip
-    run = fetched(job, folder, request.parameters, console.seconds, time.monotonic() - begun)
+    if costs:
+        print(
+            f"\nabout {cost_of(job, costs):,.2f} {costs.currency} at list prices, the machines' "
+            "start-up and what they store not counted",
+            flush=True,
+        )
+    try:
+        run = fetched(job, folder, parameters, console.seconds, time.monotonic() - begun)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: the run has ended well. {_commands(jobs, job_id)}")
+        raise SystemExit(130) from None
     write_report(run)
     return run
+
+
+def _note(jobs: Jobs, job_id: str, folder: Path, **more: Any) -> None:
+    """Leave in the run's folder which run it is, before it is one."""
+    home = jobs.cloud.home
+    facts = {"job": job_id, "project": home.project, "region": home.region}
+    write_json(folder / "vertex.json", facts | more)
 
 
 def fetched(
@@ -156,32 +215,35 @@ def _verdict(job: Any) -> dict[str, Any]:
     return dict(task.outputs[_VERDICT].artifacts[0].metadata or {})
 
 
-def cost_of(job: Any, target: VertexTarget, prices: Prices) -> float:
+def cost_of(job: Any, costs: Costs) -> float:
     """What the steps that ran have cost at the table's prices, by their times so far."""
-    rates = {one.name: one.hour or 0.0 for one in planned_steps(target, prices)}
     now = datetime.datetime.now(datetime.UTC)
-    total = prices.pipeline_run
+    total = costs.once
     for name, task in steps_of(job).items():
         seconds = seconds_of(task)
         if task.start_time and not task.end_time:
             seconds = max(0.0, (now - task.start_time).total_seconds())
         if task.state.name not in ("SKIPPED", "NOT_TRIGGERED"):
-            total += rates.get(name, 0.0) * seconds / 3600
+            total += (costs.rates.get(name) or 0.0) * seconds / 3600
     return total
 
 
-def goes_on(jobs: Jobs, request: Request, job_id: str, running: list[str]) -> str:
+def goes_on(jobs: Jobs, job_id: str, running: list[str], costs: Costs | None) -> str:
     """What becomes of a run that is not followed any more, and what it costs."""
-    home = jobs.cloud.home
-    rates = {one.name: one for one in planned_steps(request.target, request.prices)}
-    costs = ""
+    words = ""
     for name in running:
-        if (rate := rates[name].hour) is not None:
-            costs += f", step {name} for about {rate:,.2f} {request.prices.currency} an hour"
+        rate = costs.rates.get(name) if costs else None
+        if costs and rate is not None:
+            words += f", step {name} for about {rate:,.2f} {costs.currency} an hour"
+    return f"run {job_id} goes on{words}. {_commands(jobs, job_id)}"
+
+
+def _commands(jobs: Jobs, job_id: str) -> str:
+    home = jobs.cloud.home
     where = f"PROJECT={home.project} REGION={home.region} RUN={job_id}"
     return (
-        f"run {job_id} goes on{costs}. make vertex-follow {where} shows it, "
-        f"make vertex-cancel {where} ends it"
+        f"make vertex-follow {where} shows it and has its results, make vertex-cancel {where} "
+        "ends it"
     )
 
 

@@ -98,7 +98,9 @@ def vertex_settings(settings: Sequence[str]) -> VertexSettings:
     """
     found = VertexSettings(**named_values("VERTEX", VertexSettings, settings))
     check_machine("machine", found.machine, found.accelerator, found.accelerators)
-    check_machine("serving_machine", found.serving_machine, found.serving_accelerator, 1)
+    check_machine(
+        "serving_machine", found.serving_machine, found.serving_accelerator, 1, serving=True
+    )
     if found.evaluate_accelerators and not found.accelerator:
         raise InputError("VERTEX setting evaluate_accelerators: needs an accelerator")
     _check_labels(found.label_pairs())

@@ -19,6 +19,7 @@ from google.protobuf import duration_pb2
 from pipeline.targets.vertex import VertexTarget
 from pipeline.vertex.following import steps_of
 from pipeline.vertex.jobs import Jobs, check_display_name
+from pipeline.vertex.prices import Prices
 from pipeline.vertex.running import artifacts_of
 from trainer.config import FLAT, Config, run_config
 from trainer.configuration_file import OVERRIDES
@@ -176,6 +177,46 @@ def trainer_arguments(job: Any, settings: Mapping[str, Any]) -> list[str]:
     return [*arguments, "--overrides", json.dumps(overrides, sort_keys=True)]
 
 
+def check_study(study: Study) -> list[StudySpec.ParameterSpec]:
+    """The search space of a study that can be.
+
+    Raises:
+        InputError: as `parameter_specs`, or a name or numbers that can not be.
+    """
+    check_display_name(study.name)
+    if not 1 <= study.parallel <= study.trials:
+        raise InputError(
+            f"PARALLEL is {study.parallel}, expected 1 to TRIALS, which is {study.trials}"
+        )
+    return parameter_specs(study.space)
+
+
+def plan_text(
+    target: VertexTarget, study: Study, prices: Prices, hours: float | None = None
+) -> str:
+    """What the trials will cost, each on a machine of its own."""
+    settings = target.settings
+    count = settings.accelerators if settings.accelerator else 0
+    rate = prices.machine_hour(
+        settings.machine, settings.accelerator, count, settings.spot, settings.disk_gb
+    )
+    machine = settings.machine + (f" + {count} × {settings.accelerator}" if count else "")
+    machine += " spot" if settings.spot else ""
+    lines = [f"{study.trials} trials, {study.parallel} at once, each on {machine}"]
+    if rate is None:
+        return f"{lines[0]}\nWithout a price in {prices.path}."
+    if hours is not None:
+        likely = rate * hours * study.trials
+        lines.append(f"expected     {likely:,.2f} {prices.currency}, of {hours:g} h a trial")
+    most = rate * settings.train_hours * study.trials
+    lines.append(
+        f"never above  {most:,.2f} {prices.currency}: {rate:,.2f} an hour, a trial is ended after "
+        f"{settings.train_hours:g} h"
+    )
+    lines.append(f"List prices of {prices.region} of {prices.date}.")
+    return "\n".join(lines)
+
+
 def start(
     jobs: Jobs, target: VertexTarget, study: Study, arguments: Sequence[str]
 ) -> aiplatform_v1.HyperparameterTuningJob:
@@ -184,12 +225,7 @@ def start(
     Raises:
         InputError: a study that can not be, or Vertex AI refuses.
     """
-    check_display_name(study.name)
-    specs = parameter_specs(study.space)
-    if not 1 <= study.parallel <= study.trials:
-        raise InputError(
-            f"PARALLEL is {study.parallel}, expected 1 to TRIALS, which is {study.trials}"
-        )
+    specs = check_study(study)
     settings, home = target.settings, target.home
     machine: dict[str, Any] = {"machine_type": settings.machine}
     if settings.accelerator:

@@ -78,7 +78,7 @@ def test_shares_and_what_is_kept(vertex, versions):
     deploy(versions[1], traffic=20)
     assert shares(vertex) == {1: 80, 2: 20}
     deploy(versions[2], keep=1)
-    assert shares(vertex) == {2: 0, 3: 100}  # of those without traffic the newest stays
+    assert shares(vertex) == {1: 0, 3: 100}  # what had most of the traffic before stays
     deploy(versions[3], keep=0)
     assert shares(vertex) == {4: 100}
     assert len(vertex.sent(CREATE)) == 1

@@ -24,6 +24,8 @@ from components.statistics.engines import (
     Dataflow,
     engine_errors,
     engine_options,
+    is_service,
+    wait_or_cancel,
 )
 from tests.conftest import ROOT
 from trainer.errors import InputError
@@ -163,3 +165,43 @@ def test_a_worker_that_is_killed_ends_the_step(delay, manifest, tmp_path):
     assert "Traceback" not in error
     assert not (tmp_path / "s").exists()
     assert not list(tmp_path.glob("*.html"))
+
+
+class Job:
+    """A job of a service that does not end by itself."""
+
+    def __init__(self, state="RUNNING", error=None):
+        self.state, self.error, self.cancelled = state, error, 0
+
+    def wait_until_finish(self):
+        if self.error:
+            raise self.error
+        if self.state == "RUNNING":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    def cancel(self):
+        self.cancelled += 1
+
+
+def test_a_job_of_a_service_is_cancelled_with_its_step(capsys):
+    job = Job()
+    with pytest.raises(SystemExit) as ended:
+        wait_or_cancel(job, "statistics")
+    assert ended.value.code == 143
+    assert job.cancelled == 1
+    assert capsys.readouterr().out == "[statistics] ended by SIGTERM: its job is cancelled\n"
+
+
+def test_a_job_that_ended_is_left_alone():
+    job = Job("DONE")
+    wait_or_cancel(job, "statistics")
+    failed = Job("FAILED", RuntimeError("no quota"))
+    with pytest.raises(RuntimeError, match="no quota"):
+        wait_or_cancel(failed, "statistics")
+    assert job.cancelled == failed.cancelled == 0
+
+
+def test_what_runs_as_a_service():
+    assert is_service(PipelineOptions(["--runner=DataflowRunner"]))
+    assert not is_service(engine_options([]))

@@ -79,11 +79,18 @@ def test_labels_and_account_of_the_run_are_the_job_s():
         ("subnetwork=regions/us-central1/subnetworks/s",
          "--subnetwork=regions/us-central1/subnetworks/s"),
         ("machine_type=n2-standard-4", "--machine_type=n2-standard-4"),
+        ("kms_key=projects/p/locations/l/keyRings/r/cryptoKeys/k",
+         "--dataflow_kms_key=projects/p/locations/l/keyRings/r/cryptoKeys/k"),
         ("max_workers=1", "--max_num_workers=1"),
     ],
 )  # fmt: skip
 def test_a_setting_is_one_option_more(setting, option):
     assert sorted(options(*LEAST, setting)) == sorted((*OPTIONS, LABEL, option))
+
+
+def test_the_key_of_the_run_is_the_job_s():
+    assert "--dataflow_kms_key=k" in options("max_workers=2", **GIVEN | {"kms_key": "k"})
+    assert not any("kms" in one for one in options("max_workers=2", **GIVEN | {"kms_key": ""}))
 
 
 def test_public_addresses():

@@ -114,14 +114,15 @@ def test_homes_that_can_not_be(arguments, words):
 
 
 def test_a_file_for_any_project_has_no_home():
-    assert home_of(options(), needed=False) == Home()
-    assert home_of(options(*WHOLE), needed=False) == Home("my-project-1", "us-central1", "data")
+    assert home_of(options(), needed=()) == Home()
+    assert home_of(options(*WHOLE), needed=()) == Home("my-project-1", "us-central1", "data")
 
 
 @pytest.mark.parametrize("flag", ["project", "region", "bucket"])
 def test_a_file_for_any_project_may_know_a_part_of_it(flag):
     value = {"project": "my-project-1", "region": "us-central1", "bucket": "data"}[flag]
-    assert home_of(options(f"--{flag}", value), needed=False) == Home(**{flag: value})
+    assert home_of(options(f"--{flag}", value), needed=()) == Home(**{flag: value})
+    assert home_of(options(f"--{flag}", value), needed=(flag,)) == Home(**{flag: value})
     with pytest.raises(InputError, match=r"TARGET=vertex: (PROJECT|REGION) is missing"):
         home_of(options(f"--{flag}", value))
 
@@ -132,7 +133,7 @@ def test_a_file_for_any_project_may_know_a_part_of_it(flag):
 def test_a_part_that_is_given_has_its_form_all_the_same(flag):
     name = flag.upper().replace("-", "_")
     with pytest.raises(InputError, match=f"{name} is 'a b', expected "):
-        home_of(options(f"--{flag}", "a b"), needed=False)
+        home_of(options(f"--{flag}", "a b"), needed=())
 
 
 @pytest.mark.parametrize(

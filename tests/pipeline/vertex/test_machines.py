@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.vertex.machines import check_machine, machine_table, quota_metric, step_machine
+from pipeline.vertex.machines import (
+    check_machine,
+    machine_table,
+    quota_metric,
+    serving_metric,
+    step_machine,
+)
 from trainer.errors import InputError
 
 MACHINES = machine_table()["machines"]
@@ -78,9 +84,9 @@ def test_more_vcpus_of_n1_never_need_fewer_gpus():
             assert ordered == sorted(ordered), (name, family)
 
 
-def takes(machine, accelerator, count):
+def takes(machine, accelerator, count, **more):
     try:
-        check_machine("machine", machine, accelerator, count)
+        check_machine("machine", machine, accelerator, count, **more)
     except InputError:
         return False
     return True
@@ -165,9 +171,35 @@ def test_the_quota_of_an_accelerator(accelerator, spot, metric):
     assert quota_metric(accelerator, spot) == f"aiplatform.googleapis.com/{metric}"
 
 
+@pytest.mark.parametrize("machine", ["n1-standard-2", "e2-standard-2"])
+def test_small_machines_serve_and_do_not_train(machine):
+    assert takes(machine, "", 0, serving=True)
+    assert not takes(machine, "", 0)
+    assert not takes(machine, "NVIDIA_L4", 1, serving=True)
+
+
+def test_what_trains_serves_as_well():
+    for each in itertools.product(MACHINES, ("", *ACCELERATORS), (1, 2)):
+        assert takes(*each) == takes(*each, serving=True)
+    assert not takes("n1-standard-1", "", 0, serving=True)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "metric"),
+    [
+        ("NVIDIA_TESLA_T4", "custom_model_serving_nvidia_t4_gpus"),
+        ("NVIDIA_L4", "custom_model_serving_nvidia_l4_gpus"),
+        ("NVIDIA_A100_80GB", "custom_model_serving_nvidia_a100_80gb_gpus"),
+    ],
+)
+def test_the_quota_of_an_accelerator_that_serves(accelerator, metric):
+    assert serving_metric(accelerator) == f"aiplatform.googleapis.com/{metric}"
+
+
 def test_every_accelerator_has_a_quota_of_its_own():
     metrics = [quota_metric(*each) for each in itertools.product(ACCELERATORS, (False, True))]
-    assert len(set(metrics)) == 2 * len(ACCELERATORS)
+    metrics += map(serving_metric, ACCELERATORS)
+    assert len(set(metrics)) == 3 * len(ACCELERATORS)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The commands beside a run, as make calls them."""
 
+import json
+
 import pytest
 
 from pipeline.vertex import command
@@ -46,20 +48,25 @@ def test_list(manage, run):
     assert line.split() == ["run-1", "RUNNING", "2026-11-01", "03:04"]
 
 
-def test_follow(manage, run, vertex):
+def test_follow(manage, run, vertex, tmp_path):
     vertex.logs = {"1": [entry("a", "[download] 4 shards")]}
     vertex.snapshots.append(("SUCCEEDED", [task("download", "SUCCEEDED", 0, 5, job=1)]))
-    lines = manage("follow", "--run", "run-1")
-    assert lines[-1] == "run run-1 ended as SUCCEEDED"
-    assert "[download] 4 shards" in lines
+    vertex.resources[RUN]["runtimeConfig"] = {"parameterValues": {"epochs": 3.0, "overrides": "{}"}}
+    line = manage("follow", "--run", "run-1", "--runs", str(tmp_path), error=True)
+    assert line == "error: run run-1: has no artifact examples"
+    (folder,) = tmp_path.iterdir()
+    assert "[download] 4 shards" in (folder / "pipeline.log").read_text()
+    assert json.loads((folder / "vertex.json").read_text())["state"] == "SUCCEEDED"
+    assert json.loads((folder / "parameters.json").read_text())["epochs"] == 3
 
 
-def test_follow_what_ends_badly(manage, run, vertex):
+def test_follow_what_ends_badly(manage, run, vertex, tmp_path):
     vertex.snapshots.append(("FAILED", [task("train", "FAILED", 0, 5, error="no memory")]))
-    line = manage("follow", "--run", "run-1", error=True)
-    assert line == "error: run run-1 ended as FAILED: step train failed: no memory"
+    line = manage("follow", "--run", "run-1", "--runs", str(tmp_path), error=True)
+    assert line.startswith("error: step train failed: no memory (log: ")
     vertex.snapshots[0] = ("CANCELLED", [])
-    assert "was cancelled" in manage("follow", "--run", "run-1", error=True)
+    line = manage("follow", "--run", "run-1", "--runs", str(tmp_path), error=True)
+    assert "run run-1 was cancelled" in line
     assert "pipeline job run-2: is not there" in manage("follow", "--run", "run-2", error=True)
     assert "RUN is missing: make vertex-list" in manage("follow", error=True)
 
@@ -72,7 +79,8 @@ def test_cancel(manage, run, vertex):
 
 def test_schedules(manage, vertex):
     lines = manage("schedule", "--when", "0 3 * * *", "--name", "nightly", "--set", "epochs=3")
-    assert lines == ["schedule nightly: 0 3 * * *, one run at a time; WHEN=delete ends it"]
+    assert lines[-1] == "schedule nightly: 0 3 * * *, one run at a time; WHEN=delete ends it"
+    assert any(line.startswith("never above  ") for line in lines)
     (body,) = vertex.sent(rf"POST /v1/{PARENT}/schedules")
     job = body["createPipelineJobRequest"]["pipelineJob"]
     assert job["runtimeConfig"]["parameterValues"]["epochs"] == 3
@@ -107,8 +115,34 @@ def test_tune(manage, run, vertex):
     vertex.finished["hyperparameterTuningJobs"] = {"state": "JOB_STATE_SUCCEEDED", "trials": done}
     lines = manage("tune", "--run", "run-1", "--tune", "learning_rate=1e-4..1e-2:log",
                    "--trials", "4", "--name", "search")  # fmt: skip
-    assert lines[0] == "search: 4 trials, 2 at once"
+    assert "search: 4 trials, 2 at once" in lines
+    assert lines[0] == "4 trials, 2 at once, each on n1-standard-8 + 1 × NVIDIA_TESLA_T4"
+    # 8 vCPUs, a T4 and a disk for 24 hours, four times.
+    assert lines[1] == "never above  85.73 USD: 0.89 an hour, a trial is ended after 24 h"
     assert lines[-1].endswith('SET="learning_rate=0.001"')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["schedule", "--when", "0 3 * * *"],
+        ["tune", "--run", "run-1", "--tune", "groups=4,8", "--hours", "train=2"],
+    ],
+)
+def test_a_dry_run_asks_nobody(manage, vertex, arguments):
+    lines = manage(*arguments, "--dry-run")
+    assert any("never above" in line for line in lines)
+    assert not vertex.requests
+
+
+def test_a_run_needs_no_bucket(manage, run, vertex):
+    """As the line says that a run which is not followed any more ends with."""
+    FLAGS[:] = [one for one in FLAGS if one not in ("--bucket", f"gs://{BUCKET}")]
+    try:
+        manage("cancel", "--run", "run-1")
+    finally:
+        FLAGS[4:4] = ["--bucket", f"gs://{BUCKET}"]
+    assert vertex.sent(rf"POST /v1/{RUN}:cancel")
 
 
 @pytest.mark.parametrize(
@@ -143,10 +177,17 @@ def test_endpoint_rollback_undeploy(manage, vertex):
         "name": name, "displayName": "videos", "createTime": "2026-11-01T00:00:00Z",
         "deployedModels": [deployed(1), deployed(2)], "trafficSplit": {"2": 100},
     }  # fmt: skip
+    model = f"{PARENT}/models/m"
+    vertex.versions[model] = [
+        {"name": model, "versionId": "1", "versionAliases": []},
+        {"name": model, "versionId": "2", "versionAliases": ["default", "champion"]},
+    ]
+    vertex.resources[model] = vertex.versions[model][1]
     lines = manage("endpoint", "--endpoint", "videos")
     assert [line.split()[:3] for line in lines] == [["m", "2", "100"], ["m", "1", "0"]]
     lines = manage("rollback", "--endpoint", "videos")
     assert [line.split()[:3] for line in lines] == [["m", "2", "0"], ["m", "1", "100"]]
+    assert vertex.versions[model][0]["versionAliases"] == ["champion", "default"]
     (line,) = manage("undeploy", "--endpoint", "videos")
     assert line.startswith("endpoint videos: 2 versions undeployed and the endpoint deleted")
     assert name not in vertex.resources

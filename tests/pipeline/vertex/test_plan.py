@@ -16,13 +16,13 @@ from pipeline.targets.vertex import vertex_target
 from pipeline.training_pipeline import STEPS
 from pipeline.vertex.machines import machine_table
 from pipeline.vertex.plan import (
-    PRICES,
     PlannedStep,
+    _machine_with,
     expected_hours,
     plan_text,
     planned_steps,
-    read_prices,
 )
+from pipeline.vertex.prices import PRICES, read_prices
 from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
 
@@ -36,8 +36,10 @@ TABLE = {
     "spot": {"machines": 0.5, "accelerators": 0.25},
     "pipeline_run": 0.03,
     "disk_gb_month": 7.3,
-    "prediction_machines": {"n1-standard-4": 0.5},
-    "prediction_accelerators": {"NVIDIA_TESLA_T4": 8},
+    # Not what training costs, so that one taken for the other is seen.
+    "prediction_machines": {"n1-standard-4": 0.75, "n1-standard-2": 0.25},
+    "prediction_accelerators": {"NVIDIA_TESLA_T4": 6},
+    "dataflow": {"vcpu_hour": 0.5, "memory_gb_hour": 0.1, "shuffle_gb": 100},
 }  # fmt: skip
 
 
@@ -173,6 +175,36 @@ def test_the_evaluation(prices, given_settings, machines, hour):
     assert evaluate.tries == 2
 
 
+def test_accelerators_of_the_evaluation_are_no_other_step_s(prices):
+    without, found = steps_of(prices), steps_of(prices, "evaluate_accelerators=4")
+    assert {name for name in found if found[name] != without[name]} == {"evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "count", "cpus", "memory", "machine"),
+    [
+        ("NVIDIA_TESLA_T4", 1, 8, 30, "n1-standard-8"),
+        ("NVIDIA_TESLA_T4", 1, 8, 31, "n1-highmem-8"),
+        ("NVIDIA_TESLA_T4", 1, 9, 1, "n1-highcpu-16"),
+        ("NVIDIA_TESLA_T4", 1, 1, 1, "n1-highmem-2"),
+        ("NVIDIA_TESLA_T4", 1, 3, 13, "n1-standard-4"),
+        ("NVIDIA_TESLA_T4", 4, 33, 1, "n1-highcpu-64"),
+        ("NVIDIA_TESLA_T4", 2, 17, 29, "n1-standard-32"),
+        ("NVIDIA_L4", 1, 17, 1, "g2-standard-32"),
+        ("NVIDIA_L4", 4, 1, 1, "g2-standard-48"),
+        ("NVIDIA_TESLA_T4", 1, 17, 1, None),
+        ("NVIDIA_TESLA_T4", 3, 1, 1, None),
+        ("NVIDIA_L4", 8, 1, 385, None),
+    ],
+)
+def test_the_smallest_machine_with_accelerators(accelerator, count, cpus, memory, machine):
+    if machine:
+        assert _machine_with(accelerator, count, cpus, memory) == machine
+        return
+    with pytest.raises(InputError, match=f"no machine has {count} of {accelerator}"):
+        _machine_with(accelerator, count, cpus, memory)
+
+
 def test_an_evaluation_that_no_machine_takes(prices):
     # At once, or at the latest here.
     words = "VERTEX setting evaluate_accelerators.*NVIDIA_TESLA_T4"
@@ -183,10 +215,14 @@ def test_an_evaluation_that_no_machine_takes(prices):
 @pytest.mark.parametrize(
     ("given_settings", "hour"),
     [
-        ("", 2 + (0.5 + 1)),
-        ("batch_replicas=4", 2 + 4 * (0.5 + 1)),
-        ("batch_replicas=2 serving_accelerator=NVIDIA_TESLA_T4", 2 + 2 * (0.5 + 8 + 1)),
+        ("", 2 + 0.75),
+        ("batch_replicas=4", 2 + 4 * 0.75),
+        ("batch_replicas=2 serving_accelerator=NVIDIA_TESLA_T4", 2 + 2 * (0.75 + 6)),
+        ("serving_machine=n1-standard-2", 2 + 0.25),
+        # What costs the same as in training is not there twice.
+        ("serving_machine=n1-standard-8 batch_replicas=3", 2 + 3 * 4),
         ("serving_machine=n1-highmem-2", None),
+        ("serving_machine=g2-standard-4 serving_accelerator=NVIDIA_L4", None),
     ],
 )
 def test_batch_prediction_has_machines_beside_its_step(prices, given_settings, hour):
@@ -196,6 +232,78 @@ def test_batch_prediction_has_machines_beside_its_step(prices, given_settings, h
     machine = re.search(r"serving_machine=(\S+)", given_settings)
     words = f"{number[1] if number else 1} × {machine[1] if machine else 'n1-standard-4'}"
     assert found.machines.startswith(f"e2-standard-4 + {words}")
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "hour"),
+    [
+        # 4 vCPUs × 0.5 and 15 GB × 0.1 are 3.5
+        ("--max_num_workers=9 --machine_type=n1-standard-4", "9 × n1-standard-4", 3 + 9 * 3.5),
+        ("--max_num_workers=1 --machine_type=n1-standard-2", "1 × n1-standard-2", 3 + 1.75),
+        # Dataflow's own choice: 0.5 + 3.75 × 0.1
+        ("--max_num_workers=8", "8 × n1-standard-1", 3 + 8 * 0.875),
+        ("--machine_type=n1-standard-4", "any number of × n1-standard-4", None),
+        ("--labels=a=b", "any number of × n1-standard-1", None),
+        ("--max_num_workers=9 --machine_type=t2d-standard-4", "9 × t2d-standard-4", None),
+    ],
+)
+def test_statistics_on_dataflow(prices, options, words, hour):
+    arguments = ["--runner=DataflowRunner", "--no_use_public_ips", *options.split()]
+    target = vertex_target(IMAGE, vertex_settings([]), HOME, arguments)
+    found = {one.name: one for one in planned_steps(target, prices)}
+    assert found["statistics"].machines == f"e2-standard-8 + {words}"
+    assert found["statistics"].hour == (None if hour is None else pytest.approx(hour))
+    other = steps_of(prices)
+    assert {name for name in found if found[name] != other[name]} == {"statistics"}
+    machines = ", ".join(one.machines for one in found.values() if one.hour is None)
+    said = " ".join(plan_text(target, prices, {}).split())
+    assert (f"so not in the sums: {machines}." in said) == (hour is None)
+
+
+def test_dataflow_without_prices_of_its_own(tmp_path):
+    prices = read_prices(spoiled(tmp_path / "p.yaml", {("dataflow",): KeyError}))
+    target = vertex_target(IMAGE, vertex_settings([]), HOME, ["--max_num_workers=9"])
+    found = {one.name: one.hour for one in planned_steps(target, prices)}
+    assert found["statistics"] is None
+    assert found["download"] == pytest.approx(2)
+    assert steps_of(prices)["statistics"].hour == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("machine", "accelerator", "hour"),
+    [
+        ("n1-standard-4", "", 0.75),
+        ("n1-standard-4", "NVIDIA_TESLA_T4", 0.75 + 6),
+        ("n1-standard-8", "NVIDIA_TESLA_T4", 4 + 6),
+        ("n1-standard-2", "", 0.25),
+        ("n1-highmem-2", "", None),
+        ("n1-highmem-2", "NVIDIA_TESLA_T4", None),
+        ("n1-standard-4", "NVIDIA_L4", None),
+    ],
+)
+def test_an_hour_of_a_machine_that_serves(prices, machine, accelerator, hour):
+    found = prices.serving_hour(machine, accelerator)
+    assert found == (None if hour is None else pytest.approx(hour))
+
+
+def test_serving_without_prices_of_its_own_costs_what_training_costs(tmp_path):
+    changes = {("prediction_machines",): KeyError, ("prediction_accelerators",): KeyError}
+    prices = read_prices(spoiled(tmp_path / "p.yaml", changes))
+    assert prices.serving_hour("n1-standard-4", "NVIDIA_TESLA_T4") == pytest.approx(0.5 + 8)
+    assert prices.serving_hour("n1-standard-2", "") is None
+
+
+@pytest.mark.parametrize(("cpus", "memory", "hour"), [(1, 0, 0.5), (0, 10, 1), (4, 15, 3.5)])
+def test_an_hour_of_a_dataflow_worker(prices, cpus, memory, hour):
+    assert prices.worker_hour(cpus, memory) == pytest.approx(hour)
+
+
+def test_a_table_without_the_small_machine(tmp_path):
+    prices = read_prices(spoiled(tmp_path / "p.yaml", {("machines", "e2-standard-4"): KeyError}))
+    found = steps_of(prices, "batch_source=gs://a/b")
+    known = {name: one.hour for name, one in found.items() if one.hour is not None}
+    # The training's own machine is most of what it costs.
+    assert known == pytest.approx({"statistics": 3, "train": 14, "evaluate": 3})
 
 
 def test_hours_that_are_expected(prices):
@@ -339,26 +447,43 @@ def test_what_spot_machines_mean(prices):
     found = said(prices, "spot=true", checkpoints="gs://data/c")
     assert found.endswith(" training goes on at its last checkpoint in gs://data/c.")
     assert said(prices, "spot=true").endswith(" in none: checkpoint_root is empty.")
+    place = "gs://a-bucket-with-a-long-name/check-points"
+    assert f"{place}." in text_of(prices, "spot=true", checkpoints=place)  # in one piece
 
 
 def endpoint_of(prices, *given_settings):
     """A day of each version, and how many of them."""
     found = said(prices, "endpoint=my-videos", *given_settings)
     match = re.search(
-        r" The endpoint my-videos goes on after the run: (\S+) EUR a day for each deployed "
-        r"version, up to (\d+) of them",
+        r" The endpoint my-videos goes on after the run: (\S+(?: \(.*\))?) EUR a day for each "
+        r"deployed version, up to (\d+) of them, until it is undeployed",
         found,
     )
     return match[1], int(match[2])
 
 
 def test_an_endpoint_goes_on(prices):
-    # 0.5 × 24 h; the accelerator makes it (0.5 + 8) × 24 h
-    assert endpoint_of(prices) == ("12.00", 2)
-    assert endpoint_of(prices, "keep=0") == ("12.00", 1)
-    assert endpoint_of(prices, "replicas=3", "most_replicas=3") == ("36.00", 2)
-    assert endpoint_of(prices, "serving_accelerator=NVIDIA_TESLA_T4")[0] == "204.00"
-    assert endpoint_of(prices, "serving_machine=n1-highmem-2")[0] == "unknown"
+    # 0.75 × 24 h; the accelerator makes it (0.75 + 6) × 24 h
+    assert endpoint_of(prices)[0] == "18.00"
+    assert endpoint_of(prices, "replicas=3", "most_replicas=3")[0] == "54.00"
+    assert endpoint_of(prices, "replicas=2", "most_replicas=5")[0] == (
+        "36.00 (under load up to 90.00)"
+    )
+    assert endpoint_of(prices, "serving_accelerator=NVIDIA_TESLA_T4")[0] == "162.00"
+    assert endpoint_of(prices, "serving_machine=n1-highmem-2", "most_replicas=2")[0] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "copies"),
+    [
+        # The new one, and those that stay to roll back to.
+        ("", 2), ("keep=0", 1), ("keep=4", 5),
+        # With a part of the traffic the new one is beside the one that has the rest.
+        ("traffic=20 keep=0", 2), ("traffic=99", 3), ("traffic=0 keep=2", 4),
+    ],
+)  # fmt: skip
+def test_the_versions_that_stay_deployed(prices, given_settings, copies):
+    assert endpoint_of(prices, *given_settings.split())[1] == copies
 
 
 @pytest.mark.parametrize(
@@ -456,6 +581,10 @@ def test_a_table_that_lacks_a_part(name, tmp_path):
         (("machines",), [4], "machines: expected a mapping of names to prices"),
         (("accelerators",), None, "accelerators: expected a mapping of names to prices"),
         (("spot",), 0.5, "spot: expected a mapping of names to prices"),
+        (("prediction_machines",), None, "prediction_machines: expected a mapping of names to"),
+        (("prediction_machines", "x"), "y", "prediction_machines.x is 'y', expected a price"),
+        (("prediction_accelerators", "x"), -1, "prediction_accelerators.x is -1, expected a"),
+        (("dataflow", "vcpu_hour"), "", "dataflow.vcpu_hour is '', expected a price"),
         (("spot", "machines"), KeyError, "spot: expected machines and accelerators"),
         (("spot", "accelerators"), KeyError, "spot: expected machines and accelerators"),
     ],

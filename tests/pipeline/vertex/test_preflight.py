@@ -8,19 +8,21 @@ import google.auth.exceptions
 import pytest
 
 from pipeline.targets.vertex import vertex_target
-from pipeline.vertex.preflight import findings, images_of, preflight
+from pipeline.vertex.preflight import findings, images_of, preflight, quotas_needed
 from pipeline.vertex.settings import vertex_settings
 from tests.vertex_server import HOME, IMAGE, PROJECT, REGION
 from trainer.errors import InputError
 
+SPOT_T4 = "custom_model_training_preemptible_nvidia_t4_gpus"
+T4 = "custom_model_training_nvidia_t4_gpus"
 ACCOUNT = dataclasses.replace(HOME, service_account="sa@my-project-1.iam.gserviceaccount.com")
 
 
-def target(*settings, home=HOME, **more):
+def target(*settings, home=ACCOUNT, **more):
     return vertex_target(IMAGE, vertex_settings(settings), home, **more)
 
 
-def found(vertex, *settings, home=HOME, **more):
+def found(vertex, *settings, home=ACCOUNT, **more):
     return list(findings(vertex.cloud(home), target(*settings, home=home, **more)))
 
 
@@ -41,7 +43,7 @@ def test_all_that_is_missing_is_said_before_it_fails(vertex, capsys):
     vertex.answers[r"GET /serviceusage/v1/.*:batchGet"] = (200, {"services": []})
     vertex.answers[r"HEAD /registry/v2/.*"] = (404, None)
     with pytest.raises(InputError, match=r"not ready: APIs of my-project-1, image .*vertex-setup"):
-        preflight(vertex.cloud(), target())
+        preflight(vertex.cloud(ACCOUNT), target())
     lines = capsys.readouterr().out
     assert lines.count("fail ") == 4
     assert "gcloud services enable aiplatform.googleapis.com storage.googleapis.com " in lines
@@ -92,10 +94,10 @@ def test_service_account(vertex, answer, words, mend):
     ("answer", "words", "mend"),
     [
         ((404, {}), "there is none", "gcloud storage buckets create gs://data "),
-        ((403, {"error": {"message": "no"}}), "is not this account's to use", "another BUCKET"),
         ((200, {"location": "EUROPE-WEST4", "locationType": "region"}),
          "is in EUROPE-WEST4, expected us-central1", "REGION=europe-west4"),
-        ((200, {"location": "EU", "locationType": "multi-region"}), "is in EU", "REGION=eu"),
+        ((200, {"location": "EU", "locationType": "multi-region"}),
+         "is in EU, expected", "another BUCKET in us-central1"),
         ((200, {"location": "NAM4", "locationType": "dual-region",
                 "customPlacementConfig": {"dataLocations": ["US-EAST1", "US-WEST1"]}}),
          "is in NAM4", ""),
@@ -109,11 +111,54 @@ def test_bucket(vertex, answer, words, mend):
     assert one.fatal
 
 
+def test_a_bucket_that_can_not_be_written_to(vertex):
+    pattern = r"GET /storage/storage/v1/b/data/iam/testPermissions"
+    vertex.answers[pattern] = (200, {"permissions": ["storage.objects.get"]})
+    (one,) = problems(vertex)
+    assert one.problem == "this account lacks storage.objects.create, storage.objects.list on it"
+    assert "--role=roles/storage.objectUser" in one.mend
+    vertex.answers[pattern] = (403, {})  # of somebody else
+    (one,) = problems(vertex)
+    assert one.fatal
+
+
+def test_a_bucket_that_may_be_used_but_not_looked_at(vertex):
+    vertex.answers[r"GET /storage/storage/v1/b/data"] = (403, {})
+    (one,) = problems(vertex)
+    assert one.problem == "may not be looked at: is it in the region?"
+    assert not one.fatal
+
+
+def test_no_service_account_is_a_note(vertex):
+    (one,) = problems(vertex, home=HOME)
+    assert "steps run as Compute Engine's default one" in one.problem
+    assert not one.fatal
+
+
+@pytest.mark.parametrize(
+    ("settings", "parallel", "needed"),
+    [
+        ([], 1, {T4: 1}),
+        (["spot=true", "workers=2", "accelerators=2"], 1, {SPOT_T4: 4}),
+        (["spot=true", "evaluate_accelerators=2"], 1, {SPOT_T4: 1, T4: 2}),
+        (["evaluate_accelerators=2"], 3, {T4: 3}),
+        (["accelerator="], 1, {}),
+        (["endpoint=e", "serving_machine=g2-standard-8", "serving_accelerator=NVIDIA_L4",
+          "replicas=2", "most_replicas=2", "batch_source=gs://b/x", "batch_destination=gs://b/y",
+          "batch_replicas=3"], 1, {T4: 1, "custom_model_serving_nvidia_l4_gpus": 5}),
+    ],
+)  # fmt: skip
+def test_quotas_that_a_run_takes_at_once(settings, parallel, needed):
+    found = quotas_needed(target(*settings), parallel)
+    assert found == {f"aiplatform.googleapis.com/{name}": count for name, count in needed.items()}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         {"location": "US", "locationType": "multi-region"},
         {"location": "US-CENTRAL1", "locationType": "region"},
+        {"location": "NAM4", "locationType": "dual-region"},
         {"location": "US", "locationType": "dual-region",
          "customPlacementConfig": {"dataLocations": ["US-CENTRAL1", "US-EAST1"]}},
     ],
@@ -153,16 +198,16 @@ def test_images(vertex, status, words, fatal):
 
 
 def test_images_that_no_service_can_pull(vertex):
-    local = vertex_target("nextvlad-pipeline-{kind}:fixed", vertex_settings([]), HOME)
-    lines = [one.line() for one in findings(vertex.cloud(), local) if one.problem]
+    local = vertex_target("nextvlad-pipeline-{kind}:fixed", vertex_settings([]), ACCOUNT)
+    lines = [one.line() for one in findings(vertex.cloud(ACCOUNT), local) if one.problem]
     assert len(lines) == 3
     assert all("has no registry in its name" in line for line in lines)
 
 
 def test_another_registry_is_not_shown_the_credentials(vertex):
     vertex.answers[r"HEAD /elsewhere/v2/.*"] = (401, None)
-    one = vertex_target("registry.example/x-{kind}:1", vertex_settings([]), HOME)
-    notes = [one for one in findings(vertex.cloud(), one) if one.problem]
+    one = vertex_target("registry.example/x-{kind}:1", vertex_settings([]), ACCOUNT)
+    notes = [one for one in findings(vertex.cloud(ACCOUNT), one) if one.problem]
     assert len(notes) == 3
     assert not any(one.fatal for one in notes)
     assert "its registry does not say (401)" in notes[0].problem
@@ -186,10 +231,6 @@ def quota(metric, value, region=REGION):
         {"applicableLocations": ["europe-west4"], "details": {"value": "99"}},
         {"applicableLocations": [region], "details": details},
     ]}]}  # fmt: skip
-
-
-SPOT_T4 = "custom_model_training_preemptible_nvidia_t4_gpus"
-T4 = "custom_model_training_nvidia_t4_gpus"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +268,7 @@ def test_what_may_not_be_looked_at_is_a_note(vertex):
     notes = problems(vertex)
     assert [one.fatal for one in notes] == [False, False]
     assert notes[0].line().startswith("note APIs: may not be looked at (")
-    preflight(vertex.cloud(), target(), lambda _: None)
+    preflight(vertex.cloud(ACCOUNT), target(), lambda _: None)
 
 
 def test_a_service_that_does_not_answer(vertex):

@@ -10,6 +10,7 @@ import pytest
 from pipeline import run as run_module
 from pipeline.vertex import command
 from pipeline.vertex import running as running_module
+from pipeline.vertex.manage import main as manage
 from tests.vertex_server import BUCKET, IMAGE, PARENT, PROJECT, REGION, entry, task, wait_for
 from tests.workplace import CONFIGURATION, Workplace
 
@@ -103,6 +104,26 @@ def test_a_run_leaves_what_a_local_run_leaves(vertex, start, bucket, local_run, 
         wanted = sorted(p.relative_to(local_run) for p in files_of(local_run / name))
         assert sorted(p.relative_to(folder) for p in files_of(folder / name)) == wanted
     assert reason in (folder / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_followed_later_has_its_results(
+    vertex, bucket, local_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(command, "connect", vertex.cloud)
+    names = ("examples", "example_statistics", "trained_model", "evaluation", "serving_model")
+    outputs = {name: (upload(bucket, local_run, name), {}) for name in names}
+    outputs["verdict"] = ("gs://v", {"blessed": True, "reason": "well"})
+    vertex.snapshots.append(("SUCCEEDED", [task("gate", "SUCCEEDED", 0, 5, outputs=outputs)]))
+    name = f"{PARENT}/pipelineJobs/run-1"
+    parameters = json.loads((local_run / "parameters.json").read_text())
+    vertex.resources[name] = {"name": name, "createTime": "2026-11-01T00:00:00Z",
+                              "runtimeConfig": {"parameterValues": parameters}}  # fmt: skip
+    manage(["follow", "--run", "run-1", "--project", PROJECT, "--region", REGION,
+            "--runs", str(tmp_path / "runs")])  # fmt: skip
+    assert "report.html" in capsys.readouterr().out
+    assert (last(tmp_path) / "report.html").is_file()
+    assert (last(tmp_path) / "serving_model" / "export.json").is_file()
 
 
 def test_a_plan_starts_nothing(vertex, start, capsys):

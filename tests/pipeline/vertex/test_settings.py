@@ -129,6 +129,8 @@ def test_nothing_is_an_empty_list():
         ["evaluate_accelerators=1"],
         ["registered_model="],
         ["serving_machine=e2-highmem-2"],
+        ["serving_machine=n1-standard-2"],
+        ["serving_machine=e2-standard-2"],
         ["replicas=3", "most_replicas=3"],
         ["batch_source=gs://data/test-*"],  # the destination follows from the bucket
         ["email=a@b.cd,a@b.ce,a@b.cf"],
@@ -157,6 +159,8 @@ LABEL = "expected up to 63 of a-z, 0-9, - and _, a letter first in the key"
         (["machine=n1-standard-7"], "machine 'n1-standard-7': Vertex AI has no such machine type"),
         (["machine=n1-standard-7"], "; did you mean n1-standard-"),
         (["machine="], "machine '': Vertex AI has no such machine type"),
+        # Serves predictions, and does not train.
+        (["machine=e2-standard-2", "accelerator="], "machine 'e2-standard-2': Vertex AI has no su"),
         (["machine=c2-standard-8"], "machine c2-standard-8: takes no NVIDIA_TESLA_T4, expected one"
                                     " of n1-standard-4, n1-standard-8, "),
         (["machine=g2-standard-8", "accelerator="],
@@ -198,6 +202,7 @@ LABEL = "expected up to 63 of a-z, 0-9, - and _, a letter first in the key"
         (["tensorboard=projects/p/locations/l/tensorboards/1/x"], "tensorboards/NUMBER"),
         (["tensorboard=x/projects/p/locations/l/tensorboards/1"], "tensorboards/NUMBER"),
         (["registered_model=NeXtVLAD"], "registered model 'NeXtVLAD': expected up to 63 of a-z"),
+        (["registered_model=7seconds"], "registered model '7seconds': expected up to 63 of a-z"),
         (["aliases=prod,2"], "alias '2' of model nextvlad: expected 2 to 128 of a-z"),
         (["registered_model=", "endpoint=e"], "need a registered_model"),
         (["registered_model=", "batch_source=gs://a"], "need a registered_model"),
@@ -299,15 +304,18 @@ def test_what_is_missing_is_said_in_the_order_of_the_flags():
 
 
 def test_where_no_home_is_needed_a_part_may_be_missing():
-    check_home(Home(), needed=False)
+    check_home(Home(), needed=())
     for name in ("project", "region", "bucket"):
-        check_home(with_(**{name: ""}), needed=False)
+        check_home(with_(**{name: ""}), needed=())
+        check_home(with_(**{name: ""}), needed={"project", "region", "bucket"} - {name})
+        with pytest.raises(InputError, match=f"{name.upper()} is missing"):
+            check_home(with_(**{name: ""}), needed=(name,))
         with pytest.raises(InputError, match=f"{name.upper()} is 'X', expected "):
-            check_home(Home(**{name: "X"}), needed=False)
-    check_home(Home(kms_key=KEY), needed=False)
-    check_home(Home(kms_key=KEY, region="us-central1"), needed=False)
+            check_home(Home(**{name: "X"}), needed=())
+    check_home(Home(kms_key=KEY), needed=())
+    check_home(Home(kms_key=KEY, region="us-central1"), needed=())
     with pytest.raises(InputError, match="is not in the region europe-west4"):
-        check_home(Home(kms_key=KEY, region="europe-west4"), needed=False)
+        check_home(Home(kms_key=KEY, region="europe-west4"), needed=())
 
 
 def test_the_pipeline_s_part_of_the_bucket():
