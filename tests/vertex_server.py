@@ -20,8 +20,8 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline.check_spec import check_spec
+from pipeline.targets.vertex_settings import Home
 from pipeline.vertex.cloud import Cloud
-from pipeline.vertex.settings import Home
 
 PROJECT, REGION, BUCKET = "my-project-1", "us-central1", "data"
 HOME = Home(PROJECT, REGION, BUCKET)

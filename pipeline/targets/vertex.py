@@ -17,8 +17,8 @@ from components.batch_predict.component import batch_predict
 from components.deploy.component import deploy
 from components.register.component import register
 from components.register.names import CHAMPION
+from pipeline.targets.vertex_settings import Home, VertexSettings
 from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, On, Target
-from pipeline.vertex.settings import Home, VertexSettings
 
 PROJECT, LOCATION = _placeholders.PROJECT_ID_PLACEHOLDER, _placeholders.LOCATION_PLACEHOLDER
 """Vertex AI puts the run's own in their place: a compiled file is of no project."""

@@ -16,7 +16,7 @@ from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 
 from pipeline.check_spec import check_spec
-from pipeline.vertex.machines import check_machine, machine_table
+from pipeline.targets.vertex_machines import check_machine, machine_table
 from trainer.errors import InputError
 from trainer.parameter import nearest
 

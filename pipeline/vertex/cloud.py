@@ -17,7 +17,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import aiplatform
 
 from components.register.vertex_ai import LOGIN
-from pipeline.vertex.settings import Home
+from pipeline.targets.vertex_settings import Home
 from trainer.errors import InputError
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"

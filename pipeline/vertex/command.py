@@ -12,6 +12,7 @@ from pipeline.image_names import image_name
 from pipeline.report import Run
 from pipeline.targets.dataflow import dataflow_arguments
 from pipeline.targets.vertex import VertexTarget, vertex_target
+from pipeline.targets.vertex_settings import Home, vertex_settings
 from pipeline.training_pipeline import STEPS
 from pipeline.vertex.cloud import Cloud
 from pipeline.vertex.flags import REPOSITORY, check_image, check_parameters, home_of, with_places
@@ -20,7 +21,6 @@ from pipeline.vertex.plan import expected_hours, plan_text
 from pipeline.vertex.preflight import preflight
 from pipeline.vertex.prices import PRICES, read_prices
 from pipeline.vertex.running import Request, run_on_vertex
-from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
 
 

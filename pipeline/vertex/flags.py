@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.vertex.settings import Home, VertexSettings, check_home
+from pipeline.targets.vertex_settings import Home, VertexSettings, check_home
 from trainer.errors import InputError
 
 REPOSITORY = "nextvlad"

@@ -10,8 +10,8 @@ from typing import Any
 
 from components.deploy.step import WHOLE
 from pipeline.targets.vertex import VertexTarget, step_size
+from pipeline.targets.vertex_machines import machine_table, step_machine
 from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, STEPS
-from pipeline.vertex.machines import machine_table, step_machine
 from pipeline.vertex.prices import Prices
 from trainer.errors import InputError
 from trainer.parameter import nearest

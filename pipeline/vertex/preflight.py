@@ -18,9 +18,9 @@ import google.auth.exceptions
 
 from components.register.vertex_ai import FAILURES, LOGIN, in_words
 from pipeline.targets.vertex import VertexTarget
+from pipeline.targets.vertex_machines import quota_metric, serving_metric
 from pipeline.training_pipeline import BATCH_PREDICT, DEPLOY, REGISTER, STEPS
 from pipeline.vertex.cloud import Cloud
-from pipeline.vertex.machines import quota_metric, serving_metric
 from trainer.errors import InputError
 
 APIS = ("aiplatform.googleapis.com", "storage.googleapis.com", "artifactregistry.googleapis.com")

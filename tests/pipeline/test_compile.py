@@ -17,9 +17,9 @@ from pipeline.compiled_file import compile_target
 from pipeline.image_names import code_digest
 from pipeline.targets.kubernetes import KubernetesTarget
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import Home, vertex_settings
 from pipeline.training_pipeline import STEPS
 from pipeline.vertex.check_file import check_vertex_file
-from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -10,8 +10,8 @@ from pipeline.clusters.running import pod_settings
 from pipeline.targets.docker import docker_target
 from pipeline.targets.local import local_target
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import vertex_settings
 from pipeline.training_pipeline import EXTRA_STEPS, STEPS, build
-from pipeline.vertex.settings import vertex_settings
 from tests.pipeline.test_compile import EVERYTHING, HOME, IMAGE
 
 TARGETS = {

@@ -9,9 +9,9 @@ import yaml
 
 from pipeline.compiled_file import compile_target
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import Home, vertex_settings
 from pipeline.vertex import check_file
 from pipeline.vertex.check_file import check_vertex_file
-from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
 
 IMAGE = "registry.example:5000/nextvlad-{kind}:fixed"

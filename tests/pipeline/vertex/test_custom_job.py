@@ -19,7 +19,7 @@ from google_cloud_pipeline_components.container.v1.gcp_launcher import job_remot
 from components.statistics.step import run_statistics
 from pipeline.compiled_file import compile_target
 from pipeline.targets.vertex import vertex_target
-from pipeline.vertex.settings import vertex_settings
+from pipeline.targets.vertex_settings import vertex_settings
 from tests.conftest import ROOT, TINY_MODEL
 from tests.pipeline.test_compile import HOME
 from tests.vertex_server import IMAGE, PARENT, PROJECT, REGION

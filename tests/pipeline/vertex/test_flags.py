@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.targets.vertex_settings import Home, VertexSettings
 from pipeline.vertex.flags import (
     add_run_flags,
     add_vertex_flags,
@@ -17,7 +18,6 @@ from pipeline.vertex.flags import (
     home_of,
     with_places,
 )
-from pipeline.vertex.settings import Home, VertexSettings
 from trainer.errors import InputError
 
 WHOLE = ["--project", "my-project-1", "--region", "us-central1", "--bucket", "data"]

@@ -5,9 +5,9 @@ import re
 
 from pipeline.run import main
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import VertexSettings
 from pipeline.training_pipeline import build
 from pipeline.vertex.manage import COMMANDS
-from pipeline.vertex.settings import VertexSettings
 from tests.conftest import ROOT
 from tests.vertex_server import IMAGE
 

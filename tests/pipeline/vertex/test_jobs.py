@@ -6,9 +6,9 @@ from google.cloud.aiplatform_v1.types import PipelineState, Schedule
 from pipeline.compiled_file import compile_target
 from pipeline.parameters import configured
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import vertex_settings
 from pipeline.vertex.flags import with_places
 from pipeline.vertex.jobs import Jobs, Patience, check_cron, check_display_name
-from pipeline.vertex.settings import vertex_settings
 from tests.pipeline.test_compile import HOME as EVERY_HOME
 from tests.vertex_server import HOME, IMAGE, PARENT
 from trainer.errors import InputError

@@ -185,7 +185,8 @@ def test_endpoint_rollback_undeploy(manage, vertex):
     vertex.resources[model] = vertex.versions[model][1]
     lines = manage("endpoint", "--endpoint", "videos")
     assert [line.split()[:3] for line in lines] == [["m", "2", "100"], ["m", "1", "0"]]
-    lines = manage("rollback", "--endpoint", "videos")
+    said, *lines = manage("rollback", "--endpoint", "videos")
+    assert said == "[register] version 1 is now champion, default"
     assert [line.split()[:3] for line in lines] == [["m", "2", "0"], ["m", "1", "100"]]
     assert vertex.versions[model][0]["versionAliases"] == ["champion", "default"]
     (line,) = manage("undeploy", "--endpoint", "videos")

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_machines import machine_table
+from pipeline.targets.vertex_settings import Home, vertex_settings
 from pipeline.training_pipeline import STEPS
-from pipeline.vertex.machines import machine_table
 from pipeline.vertex.plan import (
     PlannedStep,
     _machine_with,
@@ -23,7 +24,6 @@ from pipeline.vertex.plan import (
     planned_steps,
 )
 from pipeline.vertex.prices import PRICES, read_prices
-from pipeline.vertex.settings import Home, vertex_settings
 from trainer.errors import InputError
 
 IMAGE = "registry.example/nextvlad-{kind}:fixed"

@@ -8,8 +8,8 @@ import google.auth.exceptions
 import pytest
 
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import vertex_settings
 from pipeline.vertex.preflight import findings, images_of, preflight, quotas_needed
-from pipeline.vertex.settings import vertex_settings
 from tests.vertex_server import HOME, IMAGE, PROJECT, REGION
 from trainer.errors import InputError
 

@@ -8,8 +8,8 @@ from google.protobuf import json_format
 
 from pipeline.parameters import configured
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import vertex_settings
 from pipeline.vertex.jobs import Jobs, Patience
-from pipeline.vertex.settings import vertex_settings
 from pipeline.vertex.tuning import (
     Study,
     follow,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.vertex.machines import (
+from pipeline.targets.vertex_machines import (
     check_machine,
     machine_table,
     quota_metric,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.vertex.settings import Home, VertexSettings, check_home, vertex_settings
+from pipeline.targets.vertex_settings import Home, VertexSettings, check_home, vertex_settings
 from trainer.errors import InputError
 
 FIELDS = {field.name: field for field in dataclasses.fields(VertexSettings)}

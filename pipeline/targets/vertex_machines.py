@@ -1,6 +1,6 @@
 """Machine types and accelerators of Vertex AI's custom training, and which go together.
 
-The table is `machines.yaml`; its sources are named there.
+The table is `vertex_machines.yaml`; its sources are named there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer.parameter import nearest
 
 SMALL_SERVING = ("n1-standard-2", "e2-standard-2")
 """Machines that serve predictions and do not train."""
-_TABLE = Path(__file__).with_name("machines.yaml")
+_TABLE = Path(__file__).with_name("vertex_machines.yaml")
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from components.register.names import check_names
 from pipeline.name_values import listed, named_values, pairs
-from pipeline.vertex.machines import check_machine
+from pipeline.targets.vertex_machines import check_machine
 from trainer.errors import InputError
 from trainer.parameter import parameter
 
