@@ -13,7 +13,7 @@ from pipeline.targets.vertex import VertexTarget
 from pipeline.training_pipeline import NAME, Target
 from pipeline.vertex.check_file import check_vertex_file
 from pipeline.vertex.command import vertex_target_of
-from pipeline.vertex.flags import add_vertex_flags, home_of, with_places
+from pipeline.vertex.flags import add_vertex_flags, check_parameters, home_of, with_places
 from trainer.errors import reported
 
 
@@ -53,10 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             defaults = configured(options.config, options.settings)
             if isinstance(target, VertexTarget):
                 defaults = with_places(defaults, target.home)
+                check_parameters(defaults, target.settings)
             compile_target(target, path, defaults)
             if isinstance(target, VertexTarget):
                 check_vertex_file(path)
             print(f"{path}  ({target.cpu_image}, {target.gpu_image})")
+            if "." not in target.cpu_image.partition("/")[0]:
+                print("  note: these images are of this machine alone; REGISTRY=… names others")
 
 
 if __name__ == "__main__":

@@ -284,8 +284,11 @@ if exists storage "bucket $bucket" storage buckets describe "$bucket" --format=j
 import json, sys
 print(*map(json.load(sys.stdin).get, sys.argv[1:]))' \
         location uniform_bucket_level_access public_access_prevention <"$scratch/out")
-    [ "$(echo "$location" | tr '[:upper:]' '[:lower:]')" = "$region" ] ||
-        fail "bucket $bucket is in $location, expected $region: choose another --bucket or --region"
+    # The multi-regions US and EU hold the regions of their continents.
+    case $(echo "$location" | tr '[:upper:]' '[:lower:]'):$region in
+    "$region:$region" | us:us-* | eu:europe-*) ;;
+    *) fail "bucket $bucket is in $location, expected $region: choose another --bucket or --region" ;;
+    esac
     missing=()
     [ "$uniform" = True ] || missing+=(--uniform-bucket-level-access)
     [ "$public" = enforced ] || missing+=(--public-access-prevention)

@@ -56,6 +56,7 @@ def launched(spec, executor_input, gcp_resources):
         text = DEFAULTED.sub(lambda match: as_text(values[match[1]]), argument)
         text = text.replace("{{$.json_escape[1]}}", escaped)
         text = text.replace("{{$.pipeline_persistent_resource_id}}", "")
+        text = text.replace("{{$.pipeline_job_name}}", "run-1")
         text = text.replace("{{$.outputs.parameters['gcp_resources'].output_file}}", gcp_resources)
         assert "{{" not in text.replace("{{}}", ""), text[-400:]
         found.append(text)
@@ -139,7 +140,7 @@ def test_the_launcher_asks_for_the_job_that_the_settings_say(through_launcher, t
             "serviceAccount": HOME.service_account,
             "network": HOME.network,
             "tensorboard": "projects/1/locations/us-central1/tensorboards/7",
-            "baseOutputDirectory": {"outputUriPrefix": "gs://data/nextvlad/tensorboard"},
+            "baseOutputDirectory": {"outputUriPrefix": "gs://data/nextvlad/tensorboard/run-1"},
         },
     }
     assert aiplatform.gapic.CustomJob.__name__ == "CustomJob"
