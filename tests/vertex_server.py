@@ -9,7 +9,6 @@ import datetime
 import json
 import re
 import threading
-import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -531,11 +530,3 @@ def entry(name, text, seconds=0):
         "insertId": name, "timestamp": moment(seconds).replace("+00:00", "Z"),
         "jsonPayload": {"message": text},
     }  # fmt: skip
-
-
-def wait_for(condition, seconds=30.0):
-    """Until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

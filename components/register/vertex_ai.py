@@ -11,6 +11,7 @@ import google.api_core.exceptions as api
 import google.auth.exceptions
 import requests
 from google.cloud import aiplatform
+from google.protobuf.json_format import ParseError
 
 from trainer.errors import InputError
 
@@ -19,6 +20,7 @@ FAILURES = (
     api.GoogleAPIError,
     google.auth.exceptions.GoogleAuthError,
     requests.RequestException,
+    ParseError,
     ConnectionError,
     TimeoutError,
 )
@@ -44,6 +46,8 @@ def started(project: str, location: str) -> None:
 
 def in_words(error: BaseException) -> str:
     """A failure of Google's libraries as part of a line: what it is, what Google says of it."""
+    if isinstance(error, ParseError):
+        return "something else than its API answers: is a proxy, or a page to log in at, between?"
     said = said_by(error)
     for kind, words in _WORDS:
         if isinstance(error, kind):

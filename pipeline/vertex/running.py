@@ -28,7 +28,7 @@ from pipeline.vertex.jobs import Jobs
 from pipeline.vertex.plan import planned_steps
 from pipeline.vertex.prices import Prices
 from trainer.errors import InputError
-from trainer.files import write_json
+from trainer.files import atomic_directory, write_json
 
 ARTIFACTS = ("examples", "example_statistics", "trained_model", "evaluation", "serving_model")
 _VERDICT = "verdict"
@@ -182,8 +182,11 @@ def fetched(
     found = {}
     for name in ARTIFACTS:
         if name in places:
-            with local_folder(places[name], f"artifact {name}") as copy:
-                shutil.copytree(copy, folder / name, dirs_exist_ok=True)
+            with (
+                local_folder(places[name], f"artifact {name}") as copy,
+                atomic_directory(folder / name) as partial,
+            ):
+                shutil.copytree(copy, partial, dirs_exist_ok=True)
             found[name] = str(folder / name)
         elif name != "serving_model":
             raise InputError(f"run {job.name.rpartition('/')[2]}: has no artifact {name}")

@@ -96,6 +96,19 @@ def test_a_token_that_expires_is_renewed(vertex, jobs, package, parameters):
     assert len(vertex.sent(CREATE)) == 2
 
 
+@pytest.mark.parametrize("request_", ["submit", "job", "list"])
+def test_something_else_that_answers(vertex, jobs, package, parameters, request_):
+    """A proxy's page to log in at, where the API should be."""
+    vertex.faults.append((r".*/pipelineJobs.*", "page"))
+    with pytest.raises(InputError, match="something else than its API answers: is a proxy"):
+        if request_ == "submit":
+            jobs.submit(package, "run-1", parameters)
+        elif request_ == "job":
+            jobs.job("run-1")
+        else:
+            jobs.latest()
+
+
 def test_patience_ends(vertex, jobs, package, parameters):
     vertex.faults.extend([(CREATE, 503)] * 1000)
     with pytest.raises(InputError, match=r"run-1: can not answer now \(fault 503\)"):

@@ -1,17 +1,16 @@
 """A run from the command to the report, with every part but Google's machines."""
 
 import json
-import os
 import signal
-import threading
 
 import pytest
 
 from pipeline import run as run_module
 from pipeline.vertex import command
+from pipeline.vertex import following as following_module
 from pipeline.vertex import running as running_module
 from pipeline.vertex.manage import main as manage
-from tests.vertex_server import BUCKET, IMAGE, PARENT, PROJECT, REGION, entry, task, wait_for
+from tests.vertex_server import BUCKET, IMAGE, PARENT, PROJECT, REGION, entry, task
 from tests.workplace import CONFIGURATION, Workplace
 
 CREATE = rf"POST /v1/{PARENT}/pipelineJobs"
@@ -210,25 +209,29 @@ def test_credentials_that_expire_say_what_goes_on(vertex, start, capsys):
     assert "goes on, step train for about 1.07 USD an hour. make vertex-follow PROJECT=" in line
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_says_what_goes_on_and_what_it_costs(vertex, start, capsys, number):
+def test_ctrl_c_says_what_goes_on_and_what_it_costs(vertex, start, capsys, monkeypatch):
     vertex.snapshots.append(("RUNNING", [task("train", "RUNNING", 0)]))
+    looks = []
 
-    def interrupt():
-        wait_for(lambda: len(vertex.sent(r"GET .*/pipelineJobs/.*")) > 3)
-        os.kill(os.getpid(), number)
+    def sleep(_):
+        looks.append(1)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    monkeypatch.setattr(following_module.time, "sleep", sleep)
     with pytest.raises(SystemExit) as ended:
         start()
-    thread.join()
     assert ended.value.code == 130
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("interrupted: run nextvlad-training-")
     assert "goes on, step train for about 1.07 USD an hour" in line
     assert f"make vertex-cancel PROJECT={PROJECT} REGION={REGION} RUN=nextvlad-training-" in line
     assert not vertex.sent(r"POST .*:cancel")
+
+
+def test_sigterm_is_as_ctrl_c(start):
+    start("--dry-run")
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(
