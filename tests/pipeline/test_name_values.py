@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.name_values import listed, named_values, pairs
@@ -125,20 +125,20 @@ def test_a_name_that_is_none_near_is_not_guessed():
     assert "did you mean" not in str(caught.value)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.integers(), st.booleans())
 def test_what_is_accepted_comes_back(text, number, flag):
     found = values(f"machine={text}", f"plain={number}", f"spot={str(flag).lower()}")
     assert found == {"machine": text, "plain": number, "spot": flag}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 168, exclude_min=True))
 def test_a_float_comes_back_to_the_last_digit(number):
     assert values(f"hours={number!r}") == {"hours": number}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.integers(-20, 40), st.integers()))
 def test_a_whole_number_is_in_range_or_refused(number):
     if 1 <= number <= 16:
@@ -148,7 +148,7 @@ def test_a_whole_number_is_in_range_or_refused(number):
             values(f"count={number}")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.floats(), st.integers(-(10**400), 10**400)))
 def test_a_number_for_a_float_is_in_range_or_refused(number):
     if 0 < number <= 168:
@@ -158,7 +158,7 @@ def test_a_number_for_a_float_is_in_range_or_refused(number):
             values(f"hours={number!r}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.text())
 def test_a_name_that_is_none_is_an_input_error(name, text):
     if name.partition("=")[0] in {field.name for field in dataclasses.fields(Place)}:
@@ -199,14 +199,14 @@ KEY = st.text(st.characters(exclude_characters=",:"), min_size=1)
 VALUE = st.text(st.characters(exclude_characters=","))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEY, VALUE))
 def test_pairs_come_back(mapping):
     text = ",".join(f"{key}:{value}" for key, value in mapping.items())
     assert pairs("label", text) == mapping
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from("ab:,= ")))
 def test_whatever_is_given_are_pairs_or_an_input_error(text):
     parts = [part for part in text.split(",") if part != ""]
@@ -228,7 +228,7 @@ def test_listed(text, found):
     assert listed(text) == found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1)))
 def test_a_list_comes_back(parts):
     assert listed(",".join(parts)) == parts

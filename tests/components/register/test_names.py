@@ -4,7 +4,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.register.names import CHAMPION, check_names
@@ -58,7 +58,7 @@ def accepted(model, aliases):
     return True
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(LETTERS + DIGITS + "-_A"),
     st.text(st.sampled_from(LETTERS + DIGITS + "-_.A \n"), max_size=4),
@@ -74,7 +74,7 @@ def test_an_id_letter_by_letter(first, rest, more):
     assert accepted(model, []) == right
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from("az09-_. \n"), max_size=5), st.integers(0, 130))
 def test_an_alias_letter_by_letter(begin, more):
     alias = begin + "x" * more
@@ -87,7 +87,7 @@ def test_an_alias_letter_by_letter(begin, more):
     assert accepted("m", [alias]) == right
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.lists(st.text(), max_size=3))
 def test_whatever_is_given_only_an_input_error_comes(model, aliases):
     accepted(model, aliases)

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.vertex_machines import (
@@ -143,7 +143,7 @@ def test_what_does_not_go_together_is_said(machine, accelerator, count, words):
         check_machine("place", machine, accelerator, count)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(st.text(), st.sampled_from(list(MACHINES))),
     st.one_of(st.text(), st.sampled_from(list(ACCELERATORS))),
@@ -220,7 +220,7 @@ def test_a_step_that_no_machine_has(cpus, memory):
         step_machine(cpus, memory)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 32), st.integers(1, 128))
 def test_a_step_has_what_it_asks_for_and_no_smaller_machine_of_the_kind_has(cpus, memory):
     found = step_machine(cpus, memory)

@@ -5,7 +5,7 @@ import re
 import typing
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.vertex_settings import Home, VertexSettings, check_home, vertex_settings
@@ -220,7 +220,7 @@ def test_what_can_not_be_is_said(given_settings, words):
         vertex_settings(given_settings)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(TEXTS), st.text(), st.sampled_from(["", "gs://", "a:", "a@b.cd", "n1-"]))
 def test_a_text_comes_back_or_is_an_input_error(name, text, begin):
     try:
@@ -322,7 +322,7 @@ def test_the_pipeline_s_part_of_the_bucket():
     assert RIGHT.root == "gs://data/nextvlad"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([field.name for field in dataclasses.fields(Home)]), st.text())
 def test_whatever_a_home_is_only_an_input_error_comes(name, text):
     home = with_(**{name: text})

@@ -5,7 +5,7 @@ import dataclasses
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.vertex_settings import Home, VertexSettings
@@ -162,7 +162,7 @@ def test_images_that_a_cache_would_mistake(image):
         check_image(image)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.text(), st.sampled_from(["", ":1", ":latest", "/a:2", ":"]))
 def test_whatever_an_image_is_only_an_input_error_comes(before, after, end):
     image = f"{before}{{kind}}{after}{end}"

@@ -9,7 +9,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.vertex import vertex_target
@@ -525,13 +525,13 @@ def test_hours_that_are_none(setting, words):
         expected_hours(["train=1", setting], STEPS)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(STEPS), st.floats(0, allow_infinity=False)))
 def test_hours_come_back(hours):
     assert expected_hours([f"{step}={value!r}" for step, value in hours.items()], STEPS) == hours
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(["train=", "", "gate"]), st.text())
 def test_whatever_the_hours_are_only_an_input_error_comes(begin, text):
     try:
@@ -627,7 +627,7 @@ def test_a_table_that_can_not_be_read(text, words, tmp_path):
 RATES = st.dictionaries(st.sampled_from(["a", "b", "c-1"]), st.floats(0, 1e6))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RATES, RATES, st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_prices_come_back(tmp_path_factory, machines, accelerators, share, run, disk):
     path = spoiled(

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from google.cloud import aiplatform_v1 as v1
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.vertex.tuning import METRIC, parameter_specs, trainer_arguments
@@ -148,7 +148,7 @@ SCALES = st.sampled_from(["", ":linear", ":log"])
 RATE = st.floats(1e-9, 10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RATE, RATE, SCALES)
 def test_a_range_of_floats_comes_back(least, most, scale):
     setting = f"learning_rate={least!r}..{most!r}{scale}"
@@ -168,7 +168,7 @@ def test_a_range_of_floats_comes_back(least, most, scale):
 SIZE = st.integers(2, 2**40)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SIZE, SIZE, SCALES)
 def test_a_range_of_whole_numbers_comes_back(least, most, scale):
     setting = f"cluster_size={least}..{most}{scale}"
@@ -185,7 +185,7 @@ def test_a_range_of_whole_numbers_comes_back(least, most, scale):
         )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RATE, min_size=1, max_size=4), st.lists(SIZE, min_size=1, max_size=3))
 def test_lists_of_numbers_come_back(rates, sizes):
     rate, size = (",".join(map(repr, values)) for values in (rates, sizes))
@@ -193,13 +193,13 @@ def test_lists_of_numbers_come_back(rates, sizes):
     assert one(f"cluster_size={size}")[1:3] == ("discrete", sorted(set(sizes)))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(MODEL_NAMES), min_size=1, max_size=4, unique=True))
 def test_a_list_of_words_comes_back(names):
     assert one(f"model={','.join(names)}")[1:3] == ("categorical", names)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["learning_rate=", "segments=", "model=", "learning_rate=1..", "", "dropout="]),
     st.one_of(st.text(max_size=8), st.text(st.sampled_from("019.-e:,+_ log"), max_size=8)),
