@@ -33,7 +33,8 @@ def check_spec(spec: dict[str, Any], name: str) -> None:
     try:
         json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     except json_format.ParseError as error:
-        raise InputError(f"{name}: is no PipelineSpec ({error})") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: is no PipelineSpec ({reason})") from None
     components = spec.get("components", {})
     executors = spec["deploymentSpec"]["executors"]
     used = set()

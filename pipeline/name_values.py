@@ -7,6 +7,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import yaml
+
 from trainer.configuration_file import load_yaml
 from trainer.errors import InputError
 from trainer.parameter import check_value, nearest
@@ -38,7 +40,12 @@ def named_values(what: str, kind: type[Any], settings: Sequence[str]) -> dict[st
         if kinds[name] not in (int, float, bool):
             value: Any = text
         else:
-            value = load_yaml(text)
+            try:
+                value = load_yaml(text)
+            except (yaml.YAMLError, ValueError, RecursionError):
+                raise InputError(
+                    f"{what} setting {name} is {text[:60]!r}, expected {kinds[name].__name__}"
+                ) from None
         if kinds[name] in (int, float, bool, str):
             value = check_value(f"{what} setting {name}", fields[name], kinds[name], value)
         values[name] = value

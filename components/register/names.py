@@ -12,7 +12,7 @@ CHAMPION = "champion"
 DEFAULT = "default"
 """Alias of the version that is meant where none is named; it moves by itself, and is never off."""
 _ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,126}[a-z0-9]")
+_ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
 
 
 def check_names(model: str, aliases: Sequence[str]) -> None:

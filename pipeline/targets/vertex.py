@@ -38,6 +38,11 @@ def step_size(step: str) -> tuple[int, int]:
     return LARGE if step in ("evaluate", "statistics") else SMALL
 
 
+def seconds_of_hours(hours: float) -> int:
+    """A time-out in seconds, one at least: to `timeout` 0 means that there is none."""
+    return max(1, round(hours * 3600))
+
+
 @dataclasses.dataclass(frozen=True)
 class VertexTarget(Target):
     """Training is a custom job with worker pools; the other steps are containers of Vertex's own.
@@ -75,7 +80,7 @@ class VertexTarget(Target):
             accelerator_type=settings.accelerator,
             accelerator_count=settings.accelerators,
             boot_disk_size_gb=settings.disk_gb,
-            timeout=f"{round(settings.train_hours * 3600)}s",
+            timeout=f"{seconds_of_hours(settings.train_hours)}s",
             # A worker that comes back alone finds the others waiting in a collective operation.
             restart_job_on_worker_restart=settings.workers > 1,
             strategy="SPOT" if settings.spot else "STANDARD",
@@ -103,7 +108,7 @@ class VertexTarget(Target):
             if step == "evaluate" and self.settings.evaluate_accelerators:
                 task.set_accelerator_type(self.settings.accelerator)
                 task.set_accelerator_limit(self.settings.evaluate_accelerators)
-            seconds = round(self.settings.step_hours * 3600)
+            seconds = seconds_of_hours(self.settings.step_hours)
             # Vertex AI has no time-out of its own for a step but that of seven days.
             assert task.container_spec is not None
             task.container_spec.command = [

@@ -51,7 +51,7 @@ def check_machine(
         return
     if accelerator not in accelerators:
         raise InputError(
-            f"accelerator {accelerator!r}: expected one of {', '.join(accelerators)}"
+            f"{what}: accelerator {accelerator!r}: expected one of {', '.join(accelerators)}"
             f"{nearest(accelerator, accelerators)}"
         )
     fitting = accelerators[accelerator]["machines"]

@@ -26,6 +26,11 @@ _MOST_CPUS, _MOST_GB = 96.0, 624.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 _PLAIN = ("STRING", "NUMBER_INTEGER", "NUMBER_DOUBLE", "BOOLEAN")
 """Types that the console's form has a field for; numbers in a STRUCT arrive as floats."""
+_UNITS = {
+    "": 1.0, "m": 1e-3, "k": 1e-6, "Ki": 1.024e-6, "M": 1e-3, "Mi": 1.049e-3, "G": 1.0, "Gi": 1.074,
+    "T": 1e3, "Ti": 1.1e3, "P": 1e6, "Pi": 1.126e6,
+}  # fmt: skip
+"""In vCPUs or GB."""
 _POOLS = "worker_pool_specs"
 
 
@@ -36,7 +41,17 @@ def check_vertex_file(path: str | os.PathLike[str]) -> None:
         InputError: the first thing in it that Vertex AI would refuse, or take for another.
     """
     name = os.fspath(path)
-    documents = list(yaml.safe_load_all(Path(path).read_text(encoding="utf-8")))
+    try:
+        documents = list(yaml.safe_load_all(Path(path).read_text(encoding="utf-8")))
+        _check_documents(documents, name)
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name}: is no compiled pipeline ({reason})") from None
+
+
+def _check_documents(documents: list[Any], name: str) -> None:
     if len(documents) != 1:
         raise InputError(
             f"{name}: has {len(documents)} documents, expected one: settings of Kubernetes are in "
@@ -121,8 +136,9 @@ def _number(value: Any) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", text)
     if not match:
         raise InputError(f"resource limit {text!r}: expected a number with a unit")
-    scale = {"": 1.0, "m": 1e-3, "G": 1.0, "Gi": 1.074, "M": 1e-3, "Mi": 1.049e-3}
-    return float(match[1]) * scale.get(match[2], 1.0)
+    if match[2] not in _UNITS:
+        raise InputError(f"resource limit {text!r}: expected a unit of {', '.join(_UNITS)}")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def _check_pools(component: dict[str, Any], where: str) -> None:

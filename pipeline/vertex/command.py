@@ -90,6 +90,6 @@ def connect(home: Home) -> Cloud:
 
 
 def _registry(options: argparse.Namespace, home: Home) -> str:
-    if options.registry or not home.project:
+    if options.registry or not (home.project and home.region):
         return str(options.registry)
     return f"{home.region}-docker.pkg.dev/{home.project.replace(':', '/')}/{REPOSITORY}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.download.step import SAMPLE
 from pipeline.targets.vertex_settings import Home, VertexSettings, check_home
 from trainer.errors import InputError
 
+_IMAGE = re.compile(r"[\w.:/-]*\{kind\}[\w./-]*:(?P<tag>\w[\w.-]{0,127})")
 REPOSITORY = "nextvlad"
 """Of Artifact Registry, where no other is named."""
 
@@ -86,8 +89,8 @@ def home_of(
 
 def check_image(image: str) -> None:
     """Raise `InputError` unless it is a name for each kind, of one build."""
-    _, _, tag = image.rpartition("/")[2].partition(":")
-    if "{kind}" not in image or image.count("{") != 1 or tag in ("", "latest"):
+    found = _IMAGE.fullmatch(image)
+    if not found or found["tag"] == "latest":
         raise InputError(
             f"image is {image!r}, expected a name with {{kind}} for cpu or gpu and a tag of one "
             "build (not latest: caches know an image by its name)"
@@ -103,11 +106,20 @@ def with_places(parameters: Mapping[str, Any], home: Home) -> dict[str, Any]:
     return found
 
 
+_PLACES = {
+    "data_source": (SAMPLE, "youtube8m:", "http://", "https://"),
+    "destination": (),
+    "checkpoint_root": (),
+    "champion": ("registered", "projects/"),
+}
+"""What may stand there beside places in buckets."""
+
+
 def check_parameters(parameters: Mapping[str, Any], settings: VertexSettings) -> None:
     """Raise `InputError` for places that no machine of Vertex AI has, or that it needs."""
-    for name in ("data_source", "destination", "checkpoint_root", "champion"):
+    for name, more in _PLACES.items():
         value = str(parameters[name])
-        if value.startswith(("/", "~", ".")) and not value.startswith("/gcs/"):
+        if not value.startswith(("gs://", "/gcs/", *more)) and value not in ("", *more):
             raise InputError(
                 f"{name} {value}: no machine of Vertex AI has this folder, expected gs://…: "
                 f"gcloud storage cp --recursive {value} gs://BUCKET/"

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.clusters.tools import interruptible
 from pipeline.compiled_file import compile_target
-from pipeline.parameters import configured, pipeline_parameters
+from pipeline.parameters import configured
 from pipeline.report import final_table
 from pipeline.run_folder import new_run_folder
 from pipeline.training_pipeline import NAME, STEPS
@@ -21,9 +21,8 @@ from pipeline.vertex.jobs import Jobs, check_cron
 from pipeline.vertex.plan import expected_hours, plan_text
 from pipeline.vertex.preflight import preflight
 from pipeline.vertex.prices import PRICES, read_prices
-from pipeline.vertex.running import console_link, follow_to_results
-from trainer.config import parse_overrides
-from trainer.configuration_file import OVERRIDES, parse_settings
+from pipeline.vertex.running import console_link, follow_to_results, parameters_of
+from trainer.configuration_file import parse_settings
 from trainer.errors import InputError, reported
 
 CHANGES = {"pause": "paused", "resume": "resumed", "delete": "deleted"}
@@ -55,17 +54,9 @@ def _follow(options: argparse.Namespace) -> None:
     job = jobs.job(run).gca_resource
     print(console_link(jobs, run), flush=True)
     folder = new_run_folder(options.runs.resolve())
-    # Numbers come back as floats, and what has its default does not come at all.
-    given = dict(job.runtime_config.parameter_values)
-    configuration = {key: _whole(value) for key, value in given.items()}
-    configuration[OVERRIDES] = parse_overrides(str(given.get(OVERRIDES, "{}")))
-    parameters = pipeline_parameters(configuration)
+    parameters = parameters_of(job)
     found = follow_to_results(jobs, run, folder, parameters)
     print(final_table(found))
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _cancel(options: argparse.Namespace) -> None:

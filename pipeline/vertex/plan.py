@@ -89,6 +89,10 @@ def planned_steps(
         if step == BATCH_PREDICT and rate is not None:
             beside = prices.serving_hour(settings.serving_machine, settings.serving_accelerator)
             rate = None if beside is None else rate + beside * settings.batch_replicas
+        if (likely := expected.get(step)) is not None and likely > hours * tries:
+            raise InputError(
+                f"HOURS {step}={likely:g}: the step is ended after {hours:g} h × {tries}"
+            )
         words = f"{number} × " if number > 1 else ""
         words += machine + (f" + {count} × {accelerator}" if accelerator else "")
         words += " spot" if spot else ""
@@ -182,14 +186,14 @@ def plan_text(
         if value := getattr(home, name):
             lines.append(f"{name:<7} {value}")
     wide = max(len(one.machines) for one in steps)
-    lines += ["", f"{'step':<14}{'machines':<{wide}}{money + '/hour':>10}{'ends after':>14}"
-              f"{'at most':>10}{'expected':>18}"]  # fmt: skip
+    lines += ["", f"{'step':<14}{'machines':<{wide}}{money + '/hour':>10}{'ends after':>16}"
+              f"{'at most':>12}{'expected':>18}"]  # fmt: skip
     for one in steps:
         limit = f"{one.hours:g} h × {one.tries}"
         likely = "" if one.expected is None else f"{one.expected:g} h {_money(one.estimate)}"
         lines.append(
-            f"{one.name:<14}{one.machines:<{wide}}{_money(one.hour):>10}{limit:>14}"
-            f"{_money(one.most):>10}{likely:>18}"
+            f"{one.name:<14}{one.machines:<{wide}}{_money(one.hour):>10}{limit:>16}"
+            f"{_money(one.most):>12}{likely:>18}"
         )
     notes = [*_totals(steps, prices, home.region), *_what_stays(target, prices)]
     if settings.spot:
@@ -197,7 +201,13 @@ def plan_text(
             "Spot machines can be taken away at any time; training goes on at its last checkpoint "
             f"in {parameters.get('checkpoint_root') or 'none: checkpoint_root is empty'}."
         )
-    lines += ["", *(textwrap.fill(note, _WIDTH, break_on_hyphens=False) for note in notes)]
+    lines += [
+        "",
+        *(
+            textwrap.fill(note, _WIDTH, break_on_hyphens=False, break_long_words=False)
+            for note in notes
+        ),
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -15,6 +15,7 @@ from trainer.errors import InputError
 
 PRICES = Path(__file__).with_name("prices.yaml")
 HOURS_A_MONTH = 730.0
+_LARGEST = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,5 +111,9 @@ def read_prices(path: str | os.PathLike[str] = PRICES) -> Prices:
 
 
 def _check_price(name: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not (0 <= value < _LARGEST)
+    ):
         raise InputError(f"{name} is {value!r}, expected a price")

@@ -18,6 +18,7 @@ from google.cloud.aiplatform_v1.types import PipelineState
 from components.download.bucket_folder import local_folder
 from pipeline.compiled_file import compile_target
 from pipeline.console import Console
+from pipeline.parameters import pipeline_parameters
 from pipeline.report import Run, write_report
 from pipeline.run_folder import new_run_folder
 from pipeline.targets.vertex import VertexTarget
@@ -27,6 +28,8 @@ from pipeline.vertex.following import Following, seconds_of, steps_of
 from pipeline.vertex.jobs import Jobs
 from pipeline.vertex.plan import planned_steps
 from pipeline.vertex.prices import Prices
+from trainer.config import parse_overrides
+from trainer.configuration_file import OVERRIDES, merged
 from trainer.errors import InputError
 from trainer.files import atomic_directory, write_json
 
@@ -199,6 +202,26 @@ def fetched(
         blessed=bool(verdict.get("blessed", "serving_model" in places)),
         wall_seconds=wall_seconds,
     )
+
+
+def parameters_of(job: Any, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All parameters of a run, checked; settings are in place of its own.
+
+    Args:
+        job: of the run.
+        settings: configuration, as `parse_settings` has it.
+
+    Raises:
+        InputError: the run is of another pipeline, or a setting that can not be.
+    """
+    given = dict(job.runtime_config.parameter_values)
+    # Numbers come back as floats.
+    configuration = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in given.items()
+    }
+    configuration[OVERRIDES] = parse_overrides(str(given.get(OVERRIDES, "{}")))
+    return pipeline_parameters(merged(configuration, dict(settings or {})))
 
 
 def artifacts_of(job: Any) -> dict[str, str]:

@@ -16,11 +16,11 @@ from google.cloud import aiplatform, aiplatform_v1
 from google.cloud.aiplatform_v1.types import JobState, StudySpec
 from google.protobuf import duration_pb2
 
-from pipeline.targets.vertex import VertexTarget
+from pipeline.targets.vertex import VertexTarget, seconds_of_hours
 from pipeline.vertex.following import steps_of
 from pipeline.vertex.jobs import Jobs, check_display_name
 from pipeline.vertex.prices import Prices
-from pipeline.vertex.running import artifacts_of
+from pipeline.vertex.running import artifacts_of, parameters_of
 from trainer.config import FLAT, Config, run_config
 from trainer.configuration_file import OVERRIDES
 from trainer.errors import InputError
@@ -87,6 +87,17 @@ def parameter_specs(space: Sequence[str]) -> list[StudySpec.ParameterSpec]:
 
 
 def _spec(name: str, text: str) -> StudySpec.ParameterSpec:
+    try:
+        return _checked_spec(name, text)
+    except InputError:
+        raise
+    except (ValueError, OverflowError):
+        raise InputError(f"TUNE {name}: {text[:60]}: a number is too large") from None
+
+
+def _checked_spec(name: str, text: str) -> StudySpec.ParameterSpec:
+    if not text.strip(", "):
+        raise InputError(f"TUNE {name}: {text!r}: expected values")
     spec = StudySpec.ParameterSpec
     if match := _RANGE.fullmatch(text):
         scale = _SCALES.get(match["scale"] or "")
@@ -144,7 +155,7 @@ def trainer_arguments(job: Any, settings: Mapping[str, Any]) -> list[str]:
 
     Args:
         job: of the run.
-        settings: pipeline parameters in place of the run's.
+        settings: configuration in place of the run's, as `parse_settings` has it.
 
     Raises:
         InputError: the run has no examples or statistics, or nothing is held out to judge by.
@@ -156,19 +167,16 @@ def trainer_arguments(job: Any, settings: Mapping[str, Any]) -> list[str]:
                 f"run {job.name.rpartition('/')[2]}: has no {name}, expected a run whose "
                 f"statistics step is done (it has {', '.join(steps_of(job)) or 'no step'})"
             )
-    given = dict(job.runtime_config.parameter_values) | dict(settings)
-    flat = {name: given[name] for name in FLAT if name in given}
-    for name in ("epochs", "batch_size", "seed"):
-        if name in flat:
-            flat[name] = int(flat[name])  # Vertex AI gives numbers back as floats
-    config = run_config(str(given.get(OVERRIDES, "{}")), **flat)
+    parameters = parameters_of(job, settings)
+    flat = {name: parameters[name] for name in FLAT}
+    config = run_config(parameters[OVERRIDES], **flat)
     if not config.data.holdout_shards:
         raise InputError(
             f"data.holdout_shards is 0: {METRIC} is of train shards that are held out, expected at "
             "least 1 (SET=data.holdout_shards=1)"
         )
     arguments = ["--examples", places["examples"], "--statistics", places["example_statistics"]]
-    overrides: dict[str, dict[str, Any]] = json.loads(str(given.get(OVERRIDES, "{}")))
+    overrides: dict[str, dict[str, Any]] = json.loads(parameters[OVERRIDES])
     for name, value in flat.items():
         section, field = FLAT[name]
         overrides.setdefault(section, {})[field] = value
@@ -243,7 +251,7 @@ def start(
         },
         "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": settings.disk_gb},
     }
-    seconds = round(settings.train_hours * 3600)
+    seconds = seconds_of_hours(settings.train_hours)
     job = aiplatform_v1.HyperparameterTuningJob(
         display_name=study.name,
         study_spec={

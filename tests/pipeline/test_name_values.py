@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.clusters.running import PodSettings
 from pipeline.name_values import listed, named_values, pairs
 from trainer.errors import InputError
 from trainer.parameter import parameter
@@ -232,3 +233,10 @@ def test_listed(text, found):
 @given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1)))
 def test_a_list_comes_back(parts):
     assert listed(",".join(parts)) == parts
+
+
+@pytest.mark.parametrize("text", ["[", "!!x 1", "\x00", "9" * 5000, "[" * 3000])
+def test_what_is_no_yaml_is_one_line(text):
+    with pytest.raises(InputError, match=r"KFP setting gpus is .*, expected int") as failure:
+        named_values("KFP", PodSettings, [f"gpus={text}"])
+    assert len(str(failure.value)) < 200

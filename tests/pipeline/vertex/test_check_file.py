@@ -314,3 +314,12 @@ def test_the_tasks_of_all_dags_count(spec, check, monkeypatch):
 def test_the_limits_are_vertex_ai_s():
     """https://cloud.google.com/vertex-ai/docs/quotas#vertex-pipelines."""
     assert (check_file._MOST_TASKS, check_file._MOST_ARTIFACTS) == (10_000, 100)
+
+
+@pytest.mark.parametrize("text", ["[", "3", "a: 1", "root: {}", "\x00"])
+def test_what_is_no_compiled_pipeline_is_one_line(text, tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"pipeline\.yaml: ") as failure:
+        check_vertex_file(path)
+    assert "\n" not in str(failure.value)

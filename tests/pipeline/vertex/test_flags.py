@@ -240,3 +240,27 @@ def test_several_workers_share_their_checkpoints():
     check_parameters(PARAMETERS, one)
     check_parameters(PARAMETERS | {"checkpoint_root": "gs://data/c"}, two)
     check_parameters(with_places(PARAMETERS, HOME), two)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("destination", "out/x"), ("checkpoint_root", "ckpt"), ("data_source", "data/yt"),
+        ("data_source", "s3://b/x"), ("destination", "file:///x"), ("champion", "runs/1"),
+        ("destination", "https://x"),
+    ],
+)  # fmt: skip
+def test_places_that_no_machine_there_has(name, value):
+    places = {"data_source": "sample", "destination": "", "checkpoint_root": "", "champion": ""}
+    check_parameters(places, VertexSettings())
+    with pytest.raises(InputError, match=f"{name} {re.escape(value)}: no machine of Vertex AI"):
+        check_parameters(places | {name: value}, VertexSettings())
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["x-{kind}}:1", "a b-{kind}:1", "x:{kind}", "x-{kind}@sha256:aa"],
+)
+def test_images_that_are_no_names(image):
+    with pytest.raises(InputError, match="expected a name with"):
+        check_image(image)

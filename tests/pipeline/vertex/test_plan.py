@@ -735,3 +735,10 @@ def test_the_default_run_in_dollars(own):
     train = 0.4369977 + 0.4025 + 200 * 0.1955 / 730 + 0.1541263 + 100 * 0.1955 / 730
     assert steps_of(own)["train"].hour == pytest.approx(train)
     assert "?" not in text_of(own)
+
+
+def test_hours_beyond_the_limit_are_refused():
+    """Else the estimate would be above what it never is above."""
+    target = vertex_target("r.example/x-{kind}:1", vertex_settings(["train_hours=2"]))
+    with pytest.raises(InputError, match="HOURS train=9: the step is ended after 2 h × 4"):
+        planned_steps(target, read_prices(), {"train": 9.0})

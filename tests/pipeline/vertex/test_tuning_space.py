@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.vertex.tuning import METRIC, parameter_specs, trainer_arguments
 from tests.vertex_server import PARENT, parsed, task
 from trainer.config import MODEL_NAMES, Config, run_config
+from trainer.configuration_file import parse_settings
 from trainer.errors import InputError
 from trainer.flags import FlagParser, add_flags, flag_overrides
 
@@ -126,7 +127,7 @@ def test_a_space_has_its_order():
         (["learning_rate=1.."], "TUNE learning_rate: training.learning_rate is '1..' (str)"),
         (["learning_rate=nan,1"], "training.learning_rate is nan, expected a finite number"),
         (["dropout=0..inf"], "model.dropout is inf, expected a finite number"),
-        (["learning_rate=1e-4,-1"], "training.learning_rate is -1.0, expected more than 0"),
+        (["learning_rate=1e-4,-1"], "learning_rate is -1.0, expected more than 0"),
         (["cluster_size=64..100.5"], "model.cluster_size is 100.5 (float), expected a whole num"),
         (["cluster_size=64,1.5"], "model.cluster_size is 1.5 (float), expected a whole number"),
         (["cluster_size=1,64"], "model.cluster_size is 1, expected at least 2"),
@@ -312,7 +313,28 @@ def test_a_run_that_has_the_least():
     for name in PARAMETERS:
         if name != "overrides":
             del run.runtime_config.parameter_values[name]
-    assert arguments(run)[2] == OVERRIDES | {"training": {"baseline": "", "schedule": "cosine"}}
+    training = {"baseline": "", "schedule": "cosine", "epochs": 5, "batch_size": 160,
+                "learning_rate": 2e-4, "seed": 0}  # fmt: skip
+    assert arguments(run)[2] == OVERRIDES | {
+        "training": training,
+        "model": OVERRIDES["model"] | {"name": "nextvlad"},
+        "evaluation": {"min_gap": 0.0},
+    }
+
+
+def test_settings_of_a_search_are_merged_and_checked():
+    more = arguments(job(), parse_settings(["data.holdout_shards=2", "epochs=7"]))[2]
+    assert more["data"] == OVERRIDES["data"] | {"holdout_shards": 2}
+    assert more["training"]["epochs"] == 7
+    wrongs = {
+        "epochs=three": "epochs is 'three'",
+        "epochs=2.7": "epochs is 2.7",
+        "epochs=true": "epochs is True",
+        "epoch=7": "epoch",
+    }
+    for wrong, words in wrongs.items():
+        with pytest.raises(InputError, match=words):
+            arguments(job(), parse_settings([wrong]))
 
 
 def test_the_examples_of_the_last_try_count():
@@ -353,10 +375,10 @@ def test_something_has_to_be_held_out(overrides):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learning_rate": -1}, "training.learning_rate is -1.0, expected more than 0"),
-        ({"epochs": 0}, "training.epochs is 0, expected at least 1"),
-        ({"model": "nextvald"}, "model.name is 'nextvald', expected one of nextvlad"),
-        ({"model": 3}, "model.name is 3 (int), expected text"),
+        ({"learning_rate": -1}, "learning_rate is -1.0, expected more than 0"),
+        ({"epochs": 0}, "epochs is 0, expected at least 1"),
+        ({"model": "nextvald"}, "model is 'nextvald', expected one of nextvlad"),
+        ({"model": 3}, "model is 3 (int), expected text"),
     ],
 )
 def test_settings_that_can_not_be(changes, words):
