@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from trainer.errors import InputError
 from trainer.progress import INTERVAL, ON_TERMINAL, duration
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -111,6 +112,19 @@ class Console(io.TextIOBase):
             self.say(f"[{step}] took {duration(self.seconds[step])}")
         else:
             self.failed = step
+
+    def failure(self, otherwise: str = "") -> InputError:
+        """What ended a run, as its one line; without the step's own error its last lines are shown.
+
+        Args:
+            otherwise: what is said where no step failed.
+        """
+        what = f"step {self.failed} failed" if self.failed else otherwise
+        log = self._log.name
+        if self.error:
+            return InputError(f"{what}: {self.error} (log: {log})")
+        print("\n".join(self.tail) + "\n", file=sys.stderr)
+        return InputError(f"{what}, see the lines above (log: {log})")
 
     def say(self, line: str) -> None:
         """Print a line for people."""

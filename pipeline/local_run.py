@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kfp import local
 
@@ -19,7 +19,6 @@ from pipeline.results import RecordingCache
 from pipeline.run_folder import STATE, new_run_folder, with_places
 from pipeline.targets.local import local_runner, local_target
 from pipeline.training_pipeline import Target, build
-from trainer.errors import InputError
 from trainer.files import local_path, read_json, write_json
 
 
@@ -72,7 +71,7 @@ def run_pipeline(
         with console, contextlib.redirect_stdout(console):
             build(place.target)(**parameters)
     if console.failed:
-        _fail(console, folder)
+        raise console.failure()
     verdict = results.outputs["verdict"].metadata
     run = Run(
         folder=folder,
@@ -104,12 +103,3 @@ def _artifacts(
     fingerprint = read_json(statistics)["data_fingerprint"]
     examples = local_path(parameters["destination"]) / "manifests" / fingerprint
     return {"examples": str(examples)} | found
-
-
-def _fail(console: Console, folder: Path) -> NoReturn:
-    log = folder / "pipeline.log"
-    if console.error:
-        raise InputError(f"step {console.failed} failed: {console.error} (log: {log})")
-    tail = "\n".join(console.tail)
-    print(f"{tail}\n", file=sys.stderr)
-    raise InputError(f"step {console.failed} failed, see the lines above (log: {log})")

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import sys
 import time
-import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,7 +132,7 @@ def run_on_cluster(
     if state not in WELL:
         if following.terminated:
             raise InputError(f"run {run_id} was terminated (log: {folder / 'pipeline.log'})")
-        _fail(state, console, folder, run_id)
+        raise console.failure(f"run {run_id} ended as {state}")
     destination = str(parameters["destination"])
     if not destination or ("://" not in destination and not Path(destination).is_dir()):
         return None
@@ -195,12 +194,3 @@ def _proved(folder: Path, place: str) -> dict[str, Any]:
 def _artifacts(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
     names = ("examples", "example_statistics", "trained_model", "evaluation", "serving_model")
     return {name: str(folder / name) if name in results["artifacts"] else "" for name in names}
-
-
-def _fail(state: str, console: Console, folder: Path, run_id: str) -> typing.NoReturn:
-    log = folder / "pipeline.log"
-    what = f"step {console.failed} failed" if console.failed else f"run {run_id} ended as {state}"
-    if console.error:
-        raise InputError(f"{what}: {console.error} (log: {log})")
-    print("\n".join(console.tail) + "\n", file=sys.stderr)
-    raise InputError(f"{what}, see the lines above (log: {log})")

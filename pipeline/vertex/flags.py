@@ -39,8 +39,7 @@ def add_vertex_flags(parser: argparse.ArgumentParser) -> None:
         "--dataflow", nargs="*", default=[], metavar="NAME=VALUE",
         help="run the statistics step on Dataflow: project=… region=… temp_location=gs://… (where "
         "not given above), service_account, subnetwork, machine_type, max_workers, public_ips, "
-        "kms_key, "
-        "labels=a:b,c:d",
+        "kms_key, labels=a:b,c:d",
     )  # fmt: skip
 
 
@@ -106,20 +105,21 @@ def with_places(parameters: Mapping[str, Any], home: Home) -> dict[str, Any]:
     return found
 
 
+_BUCKETS = ("gs://", "/gcs/")
 _PLACES = {
-    "data_source": (SAMPLE, "youtube8m:", "http://", "https://"),
-    "destination": (),
-    "checkpoint_root": (),
-    "champion": ("registered", "projects/"),
+    "data_source": ((SAMPLE,), (*_BUCKETS, "youtube8m:", "http://", "https://")),
+    "destination": (("",), _BUCKETS),
+    "checkpoint_root": (("",), _BUCKETS),
+    "champion": (("", "registered"), (*_BUCKETS, "projects/")),
 }
-"""What may stand there beside places in buckets."""
+"""What may stand there: whole values, and how others begin."""
 
 
 def check_parameters(parameters: Mapping[str, Any], settings: VertexSettings) -> None:
     """Raise `InputError` for places that no machine of Vertex AI has, or that it needs."""
-    for name, more in _PLACES.items():
+    for name, (whole, begins) in _PLACES.items():
         value = str(parameters[name])
-        if not value.startswith(("gs://", "/gcs/", *more)) and value not in ("", *more):
+        if value not in whole and not value.startswith(begins):
             raise InputError(
                 f"{name} {value}: no machine of Vertex AI has this folder, expected gs://…: "
                 f"gcloud storage cp --recursive {value} gs://BUCKET/"

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from google.cloud.aiplatform_v1.types import PipelineState, PipelineTaskDetail
@@ -46,7 +46,6 @@ class Following:
         console: what a person sees, and the log.
         poll_seconds: between two looks.
         late_seconds: that lines may come after the end of what said them.
-        watch: called with the job at each look.
 
     Attributes:
         running: steps at work at the last look.
@@ -59,11 +58,9 @@ class Following:
         console: Console,
         poll_seconds: float = 10.0,
         late_seconds: float = 30.0,
-        watch: Callable[[Any], None] | None = None,
     ) -> None:
         self._jobs, self._job_id, self._console = jobs, job_id, console
         self._poll_seconds, self._late_seconds = poll_seconds, late_seconds
-        self._watch = watch
         self._logs = Logs(jobs.cloud)
         self._steps: dict[str, _Step] = {}
         self._said = ""
@@ -79,8 +76,6 @@ class Following:
             job = self._jobs.job(self._job_id).gca_resource
             tasks = steps_of(job)
             self.running = [name for name, one in tasks.items() if one.state in _BEGUN]
-            if self._watch:
-                self._watch(job)
             self._show_late()
             for name, task in tasks.items():
                 self._look_at(name, task, job)

@@ -239,9 +239,7 @@ class Jobs:
         """
         if not (mark := dict(job.labels).get(BILLING)):
             return []
-        client = aiplatform.initializer.global_config.create_client(
-            client_class=aiplatform.utils.JobClientWithOverride
-        )
+        client = job_client()
         request = {
             "parent": f"projects/{self.cloud.home.project}/locations/{self.cloud.home.region}",
             "filter": f'display_name="{TRAINING_JOB}"',
@@ -273,6 +271,13 @@ class Jobs:
                         raise
             time.sleep(pause)
             pause = min(2 * pause, 60.0)
+
+
+def job_client() -> Any:
+    """The API's own client of custom and tuning jobs, as the SDK is signed in."""
+    return aiplatform.initializer.global_config.create_client(
+        client_class=aiplatform.utils.JobClientWithOverride
+    )
 
 
 def check_display_name(name: str) -> None:

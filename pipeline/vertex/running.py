@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,6 @@ class Request:
         prices: for what is said of costs.
         display_name: in the console; empty: the job's id.
         poll_seconds: between two looks.
-        watch: called with the job at each look.
     """
 
     target: VertexTarget
@@ -56,7 +54,6 @@ class Request:
     prices: Prices
     display_name: str = ""
     poll_seconds: float = 10.0
-    watch: Callable[[Any], None] | None = None
 
 
 def run_on_vertex(jobs: Jobs, request: Request, runs: Path) -> Run:
@@ -81,9 +78,7 @@ def run_on_vertex(jobs: Jobs, request: Request, runs: Path) -> Run:
     print(f"run {folder}\n    {console_link(jobs, job_id)}", flush=True)
     rates = {one.name: one.hour for one in planned_steps(request.target, request.prices)}
     costs = Costs(rates, request.prices.pipeline_run, request.prices.currency)
-    return follow_to_results(
-        jobs, job_id, folder, request.parameters, costs, request.poll_seconds, request.watch
-    )
+    return follow_to_results(jobs, job_id, folder, request.parameters, costs, request.poll_seconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +103,6 @@ def follow_to_results(
     parameters: Mapping[str, Any],
     costs: Costs | None = None,
     poll_seconds: float = 10.0,
-    watch: Callable[[Any], None] | None = None,
 ) -> Run:
     """Follow a run to its end, and have its results in a folder of runs.
 
@@ -118,7 +112,7 @@ def follow_to_results(
         folder: of the run, which is there.
         parameters: of the pipeline.
         costs: of the run's machines; None: not known here.
-        poll_seconds, watch: of `Following`.
+        poll_seconds: between two looks.
 
     Raises:
         InputError: a step failed, the run was cancelled, or its results can not be had.
@@ -128,7 +122,7 @@ def follow_to_results(
     write_json(folder / "parameters.json", dict(parameters))
     _note(jobs, job_id, folder)
     with Console(sys.stdout, folder / "pipeline.log") as console:
-        following = Following(jobs, job_id, console, poll_seconds, watch=watch)
+        following = Following(jobs, job_id, console, poll_seconds)
         try:
             job = following.to_the_end()
         except KeyboardInterrupt:
@@ -139,16 +133,17 @@ def follow_to_results(
             raise InputError(f"{error}; {words}") from None
     state = job.state.name.removeprefix(_STATE)
     more: dict[str, Any] = {"state": state, "from_cache": console.cached}
+    cost = cost_of(job, costs) if costs else 0.0
     if costs:
-        more["estimated_cost"] = round(cost_of(job, costs), 2)
+        more["estimated_cost"] = round(cost, 2)
     _note(jobs, job_id, folder, **more)
     if job.state == PipelineState.PIPELINE_STATE_CANCELLED:
         raise InputError(f"run {job_id} was cancelled (log: {folder / 'pipeline.log'})")
     if job.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
-        raise _failure(state, console, folder, job_id)
+        raise console.failure(f"run {job_id} ended as {state}")
     if costs:
         print(
-            f"\nabout {cost_of(job, costs):,.2f} {costs.currency} at list prices, the machines' "
+            f"\nabout {cost:,.2f} {costs.currency} at list prices, the machines' "
             "start-up and what they store not counted",
             flush=True,
         )
@@ -280,13 +275,3 @@ def console_link(jobs: Jobs, job_id: str) -> str:
         f"https://console.cloud.google.com/vertex-ai/locations/{home.region}/pipelines/runs/"
         f"{job_id}?project={home.project}"
     )
-
-
-def _failure(state: str, console: Console, folder: Path, job_id: str) -> InputError:
-    log = folder / "pipeline.log"
-    what = f"step {console.failed} failed" if console.failed else f"run {job_id} ended as {state}"
-    if console.error:
-        return InputError(f"{what}: {console.error} (log: {log})")
-    with contextlib.suppress(BrokenPipeError):
-        print("\n".join(console.tail) + "\n", file=sys.stderr)
-    return InputError(f"{what}, see the lines above (log: {log})")

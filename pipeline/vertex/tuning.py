@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from google.cloud import aiplatform, aiplatform_v1
+from google.cloud import aiplatform_v1
 from google.cloud.aiplatform_v1.types import JobState, StudySpec
 from google.protobuf import duration_pb2
 
 from pipeline.targets.vertex import VertexTarget, seconds_of_hours
 from pipeline.vertex.following import steps_of
-from pipeline.vertex.jobs import Jobs, check_display_name
+from pipeline.vertex.jobs import Jobs, check_display_name, job_client
 from pipeline.vertex.prices import Prices
 from pipeline.vertex.running import artifacts_of, parameters_of
 from trainer.config import FLAT, Config, run_config
@@ -107,10 +107,7 @@ def _checked_spec(name: str, text: str) -> StudySpec.ParameterSpec:
                 f"{', '.join(filter(None, _SCALES))}"
             )
         least, most = _value(name, match["least"]), _value(name, match["most"])
-        numbers = all(
-            isinstance(one, (int, float)) and not isinstance(one, bool) for one in (least, most)
-        )
-        if not numbers or least >= most:
+        if not _are_numbers((least, most)) or least >= most:
             raise InputError(f"TUNE {name}: {text}: expected two numbers, the smaller one first")
         if "log" in (match["scale"] or "") and least <= 0:
             raise InputError(f"TUNE {name}: {text}: a logarithmic scale starts above 0")
@@ -274,7 +271,7 @@ def start(
         labels=target.labels(),
         encryption_spec={"kms_key_name": home.kms_key} if home.kms_key else None,
     )
-    client = _client()
+    client = job_client()
     parent = f"projects/{home.project}/locations/{home.region}"
 
     def known() -> Any:
@@ -300,7 +297,7 @@ def follow(jobs: Jobs, name: str, poll_seconds: float = 30.0) -> Any:
     Raises:
         InputError: it ended without an answer.
     """
-    client, said = _client(), set()
+    client, said = job_client(), set()
 
     def look() -> Any:
         return client.get_hyperparameter_tuning_job(name=name)
@@ -362,9 +359,3 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:.6g}"
     return str(value)
-
-
-def _client() -> Any:
-    return aiplatform.initializer.global_config.create_client(
-        client_class=aiplatform.utils.JobClientWithOverride
-    )

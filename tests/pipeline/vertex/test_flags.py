@@ -247,6 +247,7 @@ def test_several_workers_share_their_checkpoints():
     [
         ("destination", "out/x"), ("checkpoint_root", "ckpt"), ("data_source", "data/yt"),
         ("data_source", "s3://b/x"), ("destination", "file:///x"), ("champion", "runs/1"),
+        ("data_source", "samples"), ("champion", "registered-by-me"),
         ("destination", "https://x"),
     ],
 )  # fmt: skip

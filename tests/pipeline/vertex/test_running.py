@@ -35,8 +35,8 @@ def start(vertex, tmp_path, monkeypatch):
 def fast(monkeypatch):
     original = running_module.Following.__init__
 
-    def init(self, jobs, job_id, console, _poll_seconds=0.0, watch=None):
-        original(self, jobs, job_id, console, 0.02, 0.0, watch)
+    def init(self, jobs, job_id, console, _poll_seconds=0.0):
+        original(self, jobs, job_id, console, 0.02, 0.0)
 
     monkeypatch.setattr(running_module.Following, "__init__", init)
 
