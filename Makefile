@@ -20,6 +20,11 @@ MODEL ?=
 PORT ?= 8080
 PREDICTIONS ?=
 PREDICT ?=
+VIDEO ?=
+VIDEOS ?=
+EXAMPLES ?= examples
+EXTRACT ?=
+WEIGHTS ?= weights
 DATAFLOW ?=
 # Vertex AI: whose project, on what, and what follows the export.
 PROJECT ?=
@@ -76,7 +81,7 @@ ON_LINE = $(filter command,$(foreach one,PROJECT REGION BUCKET SERVICE_ACCOUNT N
 MANAGE_VERTEX = $(PY) -m pipeline.vertex.manage
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev pipeline-run predict serve images compile kind-up kind-down kind-smoke kfp-upload kfp-schedule kfp-runs kfp-follow kfp-terminate vertex-setup vertex-check vertex-list vertex-follow vertex-cancel vertex-schedule vertex-tune vertex-endpoint vertex-rollback vertex-undeploy test test-slow test-docker benchmark lint format lock clean clean-all
+.PHONY: help setup setup-dev pipeline-run predict extract videos-run serve images compile kind-up kind-down kind-smoke kfp-upload kfp-schedule kfp-runs kfp-follow kfp-terminate vertex-setup vertex-check vertex-list vertex-follow vertex-cancel vertex-schedule vertex-tune vertex-endpoint vertex-rollback vertex-undeploy test test-slow test-docker benchmark lint format lock clean clean-all
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -90,6 +95,9 @@ help: ## list the targets
 	@echo "  images takes IMAGES=\"cpu gpu serving dataflow\" BASE_IMAGE=name BEAM_IMAGE=name CA=file.pem"
 	@echo "  REGISTRY=prefix PUSH=1 ANEW=1"
 	@echo "  predict takes MODEL=folder DATA=shards PREDICTIONS=folder RUNS=folder PREDICT=\"--segments\""
+	@echo "  or VIDEO=clip.mp4 WEIGHTS=folder: labels and a timeline of one video, PREDICT=\"--random-weights\""
+	@echo "  extract takes VIDEOS=list.csv EXAMPLES=folder WEIGHTS=folder EXTRACT=\"--features youtube8m\""
+	@echo "  videos-run takes VIDEOS MODEL WEIGHTS RUNS SET=\"features=imagenet max_failed=0.1\""
 	@echo "  serve takes MODEL=folder PORT=8080 RUNS=folder"
 	@echo "  compile takes CONFIG, DATA and SET as defaults of the parameters, IMAGE=name-{kind}:tag,"
 	@echo "  and DATAFLOW=\"project=p region=r temp_location=gs://b/t\" to run the statistics step there"
@@ -175,9 +183,15 @@ vertex-rollback: setup ## its traffic back to the version before
 vertex-undeploy: setup ## take everything off it and delete it
 	@$(MANAGE_VERTEX) undeploy --endpoint "$(ENDPOINT)" $(VERTEX_FLAGS)
 
-predict: setup ## score shards with an exported model (by default the newest run's, on its validate shards)
+extract: setup ## make records of own videos (VIDEOS=list.csv, folder, video or gs://) in EXAMPLES=folder
+	@$(PY) -m components.extract_features --videos "$(VIDEOS)" --output "$(EXAMPLES)" --weights "$(WEIGHTS)" $(EXTRACT)
+
+videos-run: setup ## run the DAG for own videos: extract, statistics, and with MODEL=folder predict
+	@$(PY) -m pipeline.run_videos --videos "$(VIDEOS)" --model "$(MODEL)" --weights "$(WEIGHTS)" --runs "$(RUNS)" --set $(SET)
+
+predict: setup ## score shards with an exported model (by default the newest run's, on its validate shards), or VIDEO=clip.mp4
 	@$(PY) -m components.predict --runs "$(RUNS)" --model "$(MODEL)" --data "$(DATA)" \
-		--output "$(PREDICTIONS)" $(PREDICT)
+		--output "$(PREDICTIONS)" --video "$(VIDEO)" $(if $(VIDEO),--weights "$(WEIGHTS)") $(PREDICT)
 
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow and not docker" $(WORKERS) $(PYTEST)
@@ -199,6 +213,7 @@ benchmark: setup ## measure speed, memory and learning (forty minutes, on a quie
 	@$(PY) -m benchmarks.download
 	@$(PY) -m benchmarks.evaluation
 	@$(PY) -m benchmarks.serving
+	@$(PY) -m benchmarks.feature_extraction
 	@$(PY) -m benchmarks.time_to_gap sample
 
 lint: setup-dev ## ruff, mypy and the import contracts

@@ -47,6 +47,8 @@ def check_spec(spec: dict[str, Any], name: str) -> None:
         else:
             used.add(executor)
     for label, executor in executors.items():
+        if "importer" in executor:
+            continue
         container = executor.get("container", {})
         if not container.get("image") or not container.get("command"):
             raise InputError(f"{name}: executor {label} has no image or no command")

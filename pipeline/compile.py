@@ -1,4 +1,4 @@
-"""`python -m pipeline.compile`: one file for Vertex AI, one for KFP on Kubernetes."""
+"""`python -m pipeline.compile`: each pipeline's file for Vertex AI and for KFP on Kubernetes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pipeline.training_pipeline import NAME, Target
 from pipeline.vertex.check_file import check_vertex_file
 from pipeline.vertex.command import vertex_target_of
 from pipeline.vertex.flags import add_vertex_flags, check_parameters, home_of, with_places
+from pipeline.videos_pipeline import NAME as VIDEOS
+from pipeline.videos_pipeline import build_videos
 from trainer.errors import reported
 
 
@@ -57,7 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             compile_target(target, path, defaults)
             if isinstance(target, VertexTarget):
                 check_vertex_file(path)
+            videos = options.output / f"{VIDEOS}-{suffix}.yaml"
+            compile_target(target, videos, make=build_videos)
+            if isinstance(target, VertexTarget):
+                check_vertex_file(videos)
             print(f"{path}  ({target.cpu_image}, {target.gpu_image})")
+            print(f"{videos}  ({target.cpu_image})")
             if "." not in target.cpu_image.partition("/")[0]:
                 print("  note: these images are of this machine alone; REGISTRY=… names others")
 

@@ -1,4 +1,4 @@
-"""Run the DAG on this machine by one of KFP's local runners, and write the run's folder."""
+"""Run a DAG on this machine by one of KFP's local runners, and write the run's folder."""
 
 from __future__ import annotations
 
@@ -35,24 +35,55 @@ class Place:
     runner: Callable[[dict[str, Any], Path], AbstractContextManager[Any]]
 
 
-def run_pipeline(
-    parameters: dict[str, Any], runs: Path, caching: bool = True, place: Place | None = None
-) -> Run:
-    """Run the DAG and write the run's folder.
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What a DAG left.
+
+    Attributes:
+        folder: of the run.
+        results: where its artifacts are.
+        seconds: by step that ran.
+        wall_seconds: of the whole.
+    """
+
+    folder: Path
+    results: RecordingCache
+    seconds: dict[str, float]
+    wall_seconds: float
+
+    def link(self, artifacts: dict[str, str]) -> None:
+        """Make links to folders of artifacts, by name, in the run's."""
+        for name, artifact in artifacts.items():
+            if artifact:
+                (self.folder / name).symlink_to(artifact)
+
+
+def here() -> Place:
+    """In processes of this environment."""
+    return Place(local_target(), local_runner)
+
+
+def run_dag(
+    make: Callable[[Target], Any],
+    parameters: dict[str, Any],
+    runs: Path,
+    caching: bool,
+    place: Place,
+) -> Ran:
+    """Run a DAG in a new folder of a run.
 
     Args:
-        parameters: of the pipeline, checked, all of them.
+        make: the DAG for a target.
+        parameters: of it.
         runs: folder of runs; a new one is made below it, and `.pipeline` for what outlives runs.
         caching: whether steps whose inputs are those of an earlier run are skipped.
-        place: where steps run; by default in processes of this environment.
+        place: where steps run.
 
     Raises:
         InputError: a step failed; the message is the step's own error line.
     """
-    place = place or Place(local_target(), local_runner)
     start = time.monotonic()
     state = runs / STATE
-    parameters = with_places(parameters, runs)
     with place.runner(parameters, runs) as runner:
         folder = new_run_folder(runs)
         (folder / "artifacts").mkdir()  # Docker would make it as root
@@ -69,22 +100,38 @@ def run_pipeline(
         results = RecordingCache(str(state / "cache"), console.skipped, caching)
         results.install()
         with console, contextlib.redirect_stdout(console):
-            build(place.target)(**parameters)
+            make(place.target)(**parameters)
     if console.failed:
         raise console.failure()
-    verdict = results.outputs["verdict"].metadata
+    return Ran(folder, results, console.seconds, time.monotonic() - start)
+
+
+def run_pipeline(
+    parameters: dict[str, Any], runs: Path, caching: bool = True, place: Place | None = None
+) -> Run:
+    """Run the training pipeline and write the run's folder.
+
+    Args:
+        parameters: of the pipeline, checked, all of them.
+        runs, caching: see `run_dag`.
+        place: where steps run; by default in processes of this environment.
+
+    Raises:
+        InputError: a step failed; the message is the step's own error line.
+    """
+    parameters = with_places(parameters, runs)
+    ran = run_dag(build, parameters, runs, caching, place or here())
+    verdict = ran.results.outputs["verdict"].metadata
     run = Run(
-        folder=folder,
+        folder=ran.folder,
         parameters=parameters,
-        seconds=console.seconds,
-        artifacts=_artifacts(results, parameters, verdict["blessed"]),
+        seconds=ran.seconds,
+        artifacts=_artifacts(ran.results, parameters, verdict["blessed"]),
         reason=verdict["reason"],
         blessed=verdict["blessed"],
-        wall_seconds=time.monotonic() - start,
+        wall_seconds=ran.wall_seconds,
     )
-    for name, artifact in run.artifacts.items():
-        if artifact:
-            (folder / name).symlink_to(artifact)
+    ran.link(run.artifacts)
     write_report(run)
     return run
 

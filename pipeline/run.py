@@ -31,7 +31,7 @@ CLUSTERS = ("kind", "kfp")
 VERTEX = "vertex"
 
 
-def _end_children(number: int, _frame: Any) -> NoReturn:
+def end_children(number: int, _frame: Any) -> NoReturn:
     """End the running step too, which would otherwise go on without a parent."""
     if StepContainers.current:
         StepContainers.current.stop()
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Elsewhere nothing of this process's is to be ended: it says what goes on.
         signal.signal(
-            number, signal.default_int_handler if options.target in elsewhere else _end_children
+            number, signal.default_int_handler if options.target in elsewhere else end_children
         )
     with reported():
         _check_target(options)

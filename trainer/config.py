@@ -157,6 +157,11 @@ class DataConfig:
         "more stops the training (each worker counts its own, anew after each start)",
         minimum=0,
     )
+    accept_random_features: bool = parameter(
+        False,
+        "train on features that networks with random weights made, which tests have; otherwise "
+        "such records are refused",
+    )
     holdout_shards: int = parameter(
         0, "last shards of the train split kept out of training to draw its GAP curve", minimum=0
     )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from trainer.batches import Batch, as_tensor
 from trainer.config import DataConfig
 from trainer.errors import InputError
+from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR, extractor_of
+from trainer.feature_networks.projection import YOUTUBE8M
 from trainer.files import read_json
 from trainer.input_pipeline import evaluation_batches
 from trainer.manifest import Manifest, Shard
@@ -215,4 +217,17 @@ def check_fits(where: str, content: dict[str, Any], manifest: Manifest) -> None:
         raise InputError(
             f"{where}: the model was trained with another vocabulary (names' digest {found}, the "
             f"data's {known}): its classes are not those of the data"
+        )
+    made = extractor_of(manifest)
+    expected = content.get("feature_extractor")
+    if made and expected == "" and made.rgb.source != YOUTUBE8M:
+        raise InputError(
+            f"{where}: the model was trained on features of YouTube-8M or unknown ones, those of "
+            f"the data are of another PCA ({made.rgb.source})"
+        )
+    if made and expected and made.digest != expected:
+        raise InputError(
+            f"{where}: the model takes features of the extractor {expected[:12]}, those of the "
+            f"data were made by {made.digest[:12]}: extract them with the model's "
+            f"{FEATURE_EXTRACTOR}"
         )

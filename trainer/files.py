@@ -155,6 +155,26 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def check_output(folder: Path, overwrite: bool, mark: str, what: str) -> None:
+    """Whether a folder may be written, or replaced.
+
+    Args:
+        folder: to write.
+        overwrite: whether one that exists is replaced.
+        mark: name of a file that such a folder has; without it nothing is replaced.
+        what: that file makes of a folder.
+
+    Raises:
+        InputError: it may not.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, expected a folder or nothing there")
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder}: exists; give another --output, or --overwrite")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+        raise InputError(f"{folder}: has no {mark}, so it is no {what}; it is not replaced")
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented, strictly valid JSON (no NaN), atomically."""
     write_file(path, json_bytes(content))

@@ -59,6 +59,10 @@ class Manifest:
         shards: in the order of split and name.
         vocabulary: URI of `vocabulary.csv`, or empty.
         segment_labels: URI of `segment_label_ids.csv`, or empty.
+        feature_extractor: URI of the file that says what made the features, and holds the
+            projections (`trainer.feature_networks.feature_extractor`); empty: not known, as of
+            YouTube-8M's own.
+        features_mark: what its records say is wrong with their features; empty: nothing.
         oracle: URI of predictions that bound what the data allows, or empty.
         content: digest of these files.
     """
@@ -71,6 +75,8 @@ class Manifest:
     oracle: str = ""
     content: str = ""
     segment_labels: str = ""
+    feature_extractor: str = ""
+    features_mark: str = ""
 
     def split(self, name: str) -> tuple[Shard, ...]:
         """The shards of one split.
@@ -93,7 +99,9 @@ class Manifest:
     def fingerprint(self) -> str:
         """Digest of what the data is, wherever it lies: equal content, equal fingerprint."""
         content = [(s.split, Path(s.uri).name, s.bytes, s.md5, s.records) for s in self.shards]
-        facts = [VERSION, self.level, self.num_classes, self.content, content]
+        facts: list[Any] = [VERSION, self.level, self.num_classes, self.content, content]
+        if self.features_mark:
+            facts.append(self.features_mark)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def read_vocabulary(self) -> Vocabulary:

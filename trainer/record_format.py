@@ -31,6 +31,10 @@ RGB_KEY, AUDIO_KEY = "rgb", "audio"
 MEAN_RGB_KEY, MEAN_AUDIO_KEY = "mean_rgb", "mean_audio"
 SEGMENT_LABELS_KEY, SEGMENT_SCORES_KEY = "segment_labels", "segment_scores"
 SEGMENT_START_KEY, SEGMENT_END_KEY = "segment_start_times", "segment_end_times"
+FEATURES_KEY = "features"
+"""Context of a record of an own video: what is wrong with its features, such as random weights."""
+SILENCE_KEY = "silence"
+"""Context of a record of an own video without sound: 1."""
 SEGMENT_FRAMES = 5
 """Frames of a rated segment of release 3: five seconds."""
 

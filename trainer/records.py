@@ -27,6 +27,7 @@ from trainer.record_format import (
     AUDIO_KEY,
     AUDIO_SIZE,
     FEATURE_SIZE,
+    FEATURES_KEY,
     FRAME,
     ID_KEYS,
     LABELS_KEY,
@@ -43,6 +44,7 @@ from trainer.record_format import (
     SEGMENT_LABELS_KEY,
     SEGMENT_SCORES_KEY,
     SEGMENT_START_KEY,
+    SILENCE_KEY,
     VIDEO,
     Level,
     dequantise,
@@ -110,6 +112,8 @@ class VideoRecord:
         rgb: frame level: uint8 codes [T, 1024]; video level: float32 means [1024].
         audio: frame level: uint8 codes [T, 128]; video level: float32 means [128].
         segments: ratings, if the record has any.
+        mark: what its maker says is wrong with its features; empty: nothing.
+        silent: whether its maker says that the video has no sound.
 
     The features of a parsed record are views of its bytes: read-only, neither contiguous nor
     aligned.
@@ -120,6 +124,8 @@ class VideoRecord:
     rgb: NDArray[np.uint8] | NDArray[np.float32]
     audio: NDArray[np.uint8] | NDArray[np.float32]
     segments: Segments | None = None
+    mark: str = ""
+    silent: bool = False
 
     @property
     def level(self) -> Level:
@@ -153,7 +159,9 @@ def _parse_in_place(record: Record) -> VideoRecord | None:
     context, lists = layout.context, layout.lists
     labels = record_layout.integers(payload, context.get(_LABELS, _NO_INTEGERS))
     ids = [record_layout.single_bytes(payload, context[key]) for key in _IDS if key in context]
-    if labels is None or None in ids:
+    mark = record_layout.single_bytes(payload, context[_MARK]) if _MARK in context else b""
+    silence = record_layout.integers(payload, context.get(_SILENCE, _NO_INTEGERS))
+    if labels is None or None in ids or mark is None or silence is None:
         return None
     rgb: NDArray[np.uint8] | NDArray[np.float32] | None
     audio: NDArray[np.uint8] | NDArray[np.float32] | None
@@ -173,13 +181,15 @@ def _parse_in_place(record: Record) -> VideoRecord | None:
         audio = record_layout.frame_codes(payload, lists[_AUDIO], AUDIO_SIZE)
         if rgb is None or audio is None:
             return None
-    return VideoRecord(_video_id(ids), np.array(labels, np.int64), rgb, audio)
+    found = np.array(labels, np.int64)
+    return VideoRecord(_video_id(ids), found, rgb, audio, None, id_text(mark), any(silence))
 
 
 _LABELS, _RGB, _AUDIO = LABELS_KEY.encode(), RGB_KEY.encode(), AUDIO_KEY.encode()
 _MEAN_RGB, _MEAN_AUDIO = MEAN_RGB_KEY.encode(), MEAN_AUDIO_KEY.encode()
 _IDS = tuple(key.encode() for key in ID_KEYS)
-_READ_IN_PLACE = {*_IDS, _LABELS, _MEAN_RGB, _MEAN_AUDIO}
+_MARK, _SILENCE = FEATURES_KEY.encode(), SILENCE_KEY.encode()
+_READ_IN_PLACE = {*_IDS, _LABELS, _MEAN_RGB, _MEAN_AUDIO, _MARK, _SILENCE}
 _NO_INTEGERS = (record_layout.INT64, 0, 0)
 
 
@@ -203,14 +213,16 @@ def parse_message(record: Record) -> VideoRecord:
     context, lists = message.context.feature, message.feature_lists.feature_list
     labels = np.array(_values(record, context, LABELS_KEY, "int64_list"), np.int64)
     ids = [value for key in ID_KEYS for value in _values(record, context, key, "bytes_list", 1)]
+    mark = id_text(next(iter(_values(record, context, FEATURES_KEY, "bytes_list", 1)), b""))
+    silent = any(_values(record, context, SILENCE_KEY, "int64_list"))
     if MEAN_RGB_KEY in context or MEAN_AUDIO_KEY in context:
         rgb = _mean_feature(record, context, MEAN_RGB_KEY, RGB_SIZE)
         audio = _mean_feature(record, context, MEAN_AUDIO_KEY, AUDIO_SIZE)
-        return VideoRecord(_video_id(ids), labels, rgb, audio)
+        return VideoRecord(_video_id(ids), labels, rgb, audio, None, mark, silent)
     rgb_codes = _frame_feature(record, lists, RGB_KEY, RGB_SIZE)
     audio_codes = _frame_feature(record, lists, AUDIO_KEY, AUDIO_SIZE)
     segments = _segments(record, context)
-    return VideoRecord(_video_id(ids), labels, rgb_codes, audio_codes, segments)
+    return VideoRecord(_video_id(ids), labels, rgb_codes, audio_codes, segments, mark, silent)
 
 
 def values_if_not_finite(record: Record) -> NDArray[np.float32] | None:
@@ -356,6 +368,10 @@ def encode(video: VideoRecord) -> bytes:
     context = (message.context if video.level == FRAME else message.features).feature
     context[ID_KEYS[0]].bytes_list.value.append(video.video_id.encode())
     context[LABELS_KEY].int64_list.value.extend(video.labels.tolist())
+    if video.mark:
+        context[FEATURES_KEY].bytes_list.value.append(video.mark.encode())
+    if video.silent:
+        context[SILENCE_KEY].int64_list.value.append(1)
     if video.level == FRAME:
         lists = message.feature_lists.feature_list
         for key, codes in ((RGB_KEY, video.rgb), (AUDIO_KEY, video.audio)):

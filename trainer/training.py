@@ -23,6 +23,7 @@ from trainer.checkpoints import first_difference
 from trainer.config import Config
 from trainer.distribution import Distribution, connected
 from trainer.errors import InputError
+from trainer.feature_networks.feature_extractor import extractor_facts, keep_extractor
 from trainer.files import atomic_directory, locked, read_json, write_json
 from trainer.input_pipeline import TrainingInput
 from trainer.manifest import Manifest, Shard
@@ -119,6 +120,7 @@ def train(
             if partial:
                 write_json(partial / "training.json", result)
                 write_json(partial / "config.json", _description(config, manifest))
+                keep_extractor(manifest, partial)
     return result
 
 
@@ -239,12 +241,16 @@ def _description(config: Config, manifest: Manifest) -> dict[str, Any]:
     sections = config.as_dict()
     for section in ("sample", "download", "statistics", "evaluation", "export"):
         del sections[section]
-    return sections | {
-        "data_fingerprint": manifest.fingerprint,
-        "level": manifest.level,
-        "num_classes": manifest.num_classes,
-        "vocabulary_digest": manifest.vocabulary_digest(),
-    }
+    return (
+        sections
+        | {
+            "data_fingerprint": manifest.fingerprint,
+            "level": manifest.level,
+            "num_classes": manifest.num_classes,
+            "vocabulary_digest": manifest.vocabulary_digest(),
+        }
+        | extractor_facts(manifest)
+    )
 
 
 def _say_size(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from trainer import records
 from trainer.config import Config
 from trainer.errors import InputError
+from trainer.feature_networks.feature_extractor import extractor_of
+from trainer.feature_networks.projection import YOUTUBE8M
 from trainer.manifest import Manifest
 from trainer.optimizer import check_optimizer
 from trainer.training_log import profiled
@@ -23,6 +25,20 @@ def check_training(config: Config, manifest: Manifest, examples: int) -> None:
     """
     training, data = config.training, config.data
     check_optimizer(training)
+    if manifest.features_mark and not data.accept_random_features:
+        raise InputError(
+            f"{manifest.source}: its features say of themselves: {manifest.features_mark}; a model "
+            "of them knows nothing of videos. To train it all the same, set "
+            "data.accept_random_features to true"
+        )
+    if config.model.normalization == "reverse_whitening" and manifest.feature_extractor:
+        made = extractor_of(manifest)
+        if made and made.rgb.source != YOUTUBE8M:
+            raise InputError(
+                "model.normalization is 'reverse_whitening', which reverses the whitening of "
+                f"YouTube-8M's PCA; that of these records is {made.rgb.source}, expected "
+                "youtube8m_l2, scaled_l2 or none"
+            )
     profiled(training.profile_steps)
     if examples < training.batch_size:
         raise InputError(

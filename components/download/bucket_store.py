@@ -133,9 +133,9 @@ class BucketStore:
             place = f"record {damage.record} (at byte {damage.offset:,})"
             raise InputError(f"{stored.uri}: {place}: {damage.reason}")
         assert passed.first is not None
-        level = records.parse(passed.first).level
+        video = records.parse(passed.first)
         other = f"{CRC32C}{stored.crc32c}"
-        proof = Proof(_stamp(stored), md5, other, passed.count, level)
+        proof = Proof(_stamp(stored), md5, other, passed.count, video.level, video.mark)
         return self.proofs.add(stored.uri, proof)
 
 

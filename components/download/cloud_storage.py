@@ -15,6 +15,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import google.api_core.exceptions
 import google.auth
@@ -130,6 +131,23 @@ class CloudStorage:
             except google.api_core.exceptions.NotFound:
                 return None
         return content
+
+    def copy(self, uri: str, target: Path, most_bytes: int) -> None:
+        """Copy an object into a file; its checksum is verified.
+
+        Raises:
+            InputError: there is none, or it is larger.
+        """
+        stored = self.stat(uri)
+        if stored is None:
+            raise InputError(f"{uri}: no such object")
+        if stored.bytes > most_bytes:
+            raise InputError(f"{uri}: has {stored.bytes:,} bytes, expected at most {most_bytes:,}")
+        bucket, name = parse_uri(uri)
+        with _explained(uri):
+            self._client.bucket(bucket).blob(
+                name, generation=stored.generation
+            ).download_to_filename(str(target), timeout=_SECONDS, retry=_retry())
 
     def write(self, uri: str, content: bytes) -> None:
         """Make a small object; it is whole or not there."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.download.cloud_storage import CloudStorage, StoredObject
-from components.download.extras import ORACLE, SEGMENT_LABELS, VOCABULARY, Extra
+from components.download.extras import EXTRACTOR, ORACLE, SEGMENT_LABELS, VOCABULARY, Extra
 from components.download.local_store import prove_file
 from components.download.plan import RemoteFile, is_plain_name
 from components.download.proofs import Proof, Proofs
@@ -21,7 +21,7 @@ from trainer.manifest import SPLITS
 from trainer.progress import Progress
 
 SUFFIX = ".tfrecord"
-EXTRAS = (VOCABULARY, SEGMENT_LABELS, ORACLE)
+EXTRAS = (VOCABULARY, SEGMENT_LABELS, ORACLE, EXTRACTOR)
 
 
 def shards_in(folder: Path, needed: Sequence[str] = ("train", "validate")) -> dict[str, list[Path]]:

@@ -137,9 +137,9 @@ class LocalStore:
             (first,) = tfrecord.read_block(descriptor, index, 0, 1)
         finally:
             os.close(descriptor)
-        level = records.parse(first).level
+        video = records.parse(first)
         other = checksum if checksum.startswith(CRC32C) else ""
-        self.proofs.add(str(path), Proof(stamp, md5, other, len(index), level))
+        self.proofs.add(str(path), Proof(stamp, md5, other, len(index), video.level, video.mark))
 
 
 def known_file(path: Path, proofs: Proofs) -> Proof | None:
@@ -160,12 +160,13 @@ def prove_file(path: Path, proofs: Proofs) -> Proof:
     if known:
         return known
     stamp = _stamp(path)
-    count, level = 0, records.FRAME
+    count, level, mark = 0, records.FRAME, ""
     for record in records.read_records(path):
         if not count:
-            level = records.parse(record).level
+            video = records.parse(record)
+            level, mark = video.level, video.mark
         count += 1
-    return proofs.add(str(path), Proof(stamp, md5_of(path), "", count, level))
+    return proofs.add(str(path), Proof(stamp, md5_of(path), "", count, level, mark))
 
 
 def md5_of(path: Path) -> str:

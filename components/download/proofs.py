@@ -25,6 +25,7 @@ class Proof:
         checksum: another one that it was proved by; empty: none.
         records: how many it has.
         level: frame or video.
+        mark: what its first record says is wrong with its features.
     """
 
     stamp: tuple[int, ...]
@@ -32,6 +33,7 @@ class Proof:
     checksum: str
     records: int
     level: Level
+    mark: str = ""
 
     @property
     def bytes(self) -> int:

@@ -15,7 +15,7 @@ from components.download import folders, sample
 from components.download.bucket_folder import in_bucket
 from components.download.bucket_store import BucketStore
 from components.download.cloud_storage import SCHEME, CloudStorage
-from components.download.extras import ORACLE, SEGMENT_LABELS, VOCABULARY, Extra, digest
+from components.download.extras import EXTRACTOR, ORACLE, SEGMENT_LABELS, VOCABULARY, Extra, digest
 from components.download.fetch import fetch
 from components.download.local_store import LocalStore, md5_of
 from components.download.plan import RemoteFile, is_release
@@ -253,7 +253,11 @@ def _manifest(source: str, data: _Data, config: Config) -> Manifest:
         rated = None
     # Only of the sample is it known what its labels were drawn from.
     oracle = data.extras.get(ORACLE) if source == SAMPLE else None
-    used = [extra for extra in (vocabulary, oracle, rated) if extra]
+    extractor = data.extras.get(EXTRACTOR)
+    marks = {proof.mark for _, _, proof in data.shards} - {""}
+    if extractor and (mark := extractor.feature_extractor().mark):
+        marks.add(mark)
+    used = [extra for extra in (vocabulary, oracle, rated, extractor) if extra]
     return Manifest(
         source=source,
         level=next(iter(levels)),
@@ -266,4 +270,6 @@ def _manifest(source: str, data: _Data, config: Config) -> Manifest:
         oracle=oracle.uri if oracle else "",
         content=digest(used),
         segment_labels=rated.uri if rated else "",
+        feature_extractor=extractor.uri if extractor else "",
+        features_mark=", ".join(sorted(marks)),
     )

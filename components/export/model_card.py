@@ -21,6 +21,7 @@ from components.evaluate.report import (
 from components.export.card_details import configuration, details, loading
 from components.export.card_facts import CardFacts
 from components.export.card_words import ETHICS, USE, limits, metrics
+from trainer.feature_networks.feature_extractor import extractor_of
 from trainer.manifest import Manifest
 from trainer.reporting.document import (
     Document,
@@ -119,6 +120,13 @@ def _data(manifest: Manifest, trained: dict[str, Any], evaluation: dict[str, Any
          f"{evaluation['labelled_videos']:,} of them with labels; all that the pipeline "
          "chose by them is whether the model is exported"),
     ]  # fmt: skip
+    if made := extractor_of(manifest):
+        points.append(
+            ("Features", f"of own videos: frames by {made.rgb_network.name}, PCA "
+             f"{made.rgb.source}; sound by {made.audio_network.name}, PCA {made.audio.source}")
+        )  # fmt: skip
+    if manifest.features_mark:
+        points.append(("Not to be used", f"its features are of {manifest.features_mark}"))
     return Section(
         "Training and evaluation data",
         "Which records it saw, and which it was judged by.",

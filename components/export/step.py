@@ -25,6 +25,7 @@ from trainer.config import Config, ModelConfig
 from trainer.evaluation import trained_config
 from trainer.export import any_frames, export_model, signatures, top_predictions
 from trainer.exported_model import ABOUT, FEATURES, SAVED_MODEL, features_of
+from trainer.feature_networks.feature_extractor import extractor_facts, keep_extractor
 from trainer.files import atomic_directory, atomic_file, read_json, write_json
 from trainer.inference_model import inference_model
 from trainer.manifest import Manifest, read_manifest
@@ -139,6 +140,8 @@ def run_export(
             "num_classes": manifest.num_classes,
             "vocabulary_digest": manifest.vocabulary_digest(),
             "data_fingerprint": manifest.fingerprint,
+            "data_source": manifest.source,
+            **extractor_facts(manifest),
             "weights": settings.weights,
             "bytes": sum(f.stat().st_size for f in saved_model.rglob("*") if f.is_file()),
             "reloaded_records": checked["records"],
@@ -148,6 +151,7 @@ def run_export(
         }
         facts = CardFacts(manifest, trained, training, evaluated, by_class, result, config, served)
         _write_card(model_card(facts), partial, card)
+        keep_extractor(manifest, partial)
         write_json(partial / ABOUT, result)
     _say(result)
     return result

@@ -16,12 +16,49 @@ from trainer.errors import InputError
 from trainer.evaluation import check_fits
 from trainer.exported_model import ExportedModel
 from trainer.files import local_path
-from trainer.manifest import MANIFEST, Manifest, parse_manifest, read_manifest
+from trainer.manifest import MANIFEST, Manifest, digest_of_files, parse_manifest, read_manifest
+from trainer.newest_run import newest
+from trainer.progress import say
 from trainer.vocabulary import read_vocabulary
 
 SUFFIX = ".tfrecord"
+ALL = "all"
+"""In place of a split."""
 _VOCABULARY = "vocabulary.csv"
 _PATTERN = re.compile(r"[*?\[]")
+
+
+def find_model(folder: str, runs: str) -> ExportedModel:
+    """The model of a folder of the export step; of none, the newest run's.
+
+    Raises:
+        InputError: there is none.
+    """
+    if folder:
+        return ExportedModel(folder)
+    found = newest(Path(runs), "serving_model")
+    say("predict", f"model {found}, of the newest run that has one")
+    return ExportedModel(found)
+
+
+def digest_of_model(folder: Path) -> str:
+    """Of all files of a model."""
+    return digest_of_files(path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def chosen_top_k(asked: int | None, model: ExportedModel) -> int:
+    """How many classes are wanted; None: as many as the model gives.
+
+    Raises:
+        InputError: it does not give so many.
+    """
+    if asked is None:
+        return model.top_k
+    if not 1 <= asked <= model.top_k:
+        raise InputError(
+            f"top_k is {asked}, expected 1 to {model.top_k}, which the model gives (export.top_k)"
+        )
+    return asked
 
 
 def examples_beside(model: Path) -> str:
@@ -45,7 +82,7 @@ def find_shards(data: str, split: str, model: ExportedModel) -> list[InputShard]
     Args:
         data: a manifest or its folder, a folder of shards (at any depth), a pattern, or a file; of
             a path or a `gs://` URI.
-        split: of a manifest.
+        split: of a manifest, or `all`.
         model: that must fit the data, as far as is known of it.
 
     Raises:
@@ -107,7 +144,8 @@ def _json(content: bytes, name: str) -> Any:
 
 def _of_manifest(manifest: Manifest, split: str, model: ExportedModel) -> list[InputShard]:
     check_fits(str(model.folder), model.about, manifest)
-    return [InputShard(shard.uri, shard.bytes) for shard in manifest.split(split)]
+    shards = manifest.shards if split == ALL else manifest.split(split)
+    return [InputShard(shard.uri, shard.bytes) for shard in shards]
 
 
 def _check_vocabulary(folder: Path, model: ExportedModel) -> None:

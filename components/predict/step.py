@@ -11,16 +11,19 @@ from typing import Any
 
 from components.predict.beam_pass import predict_by_beam
 from components.predict.direct import predict_directly
-from components.predict.inputs import examples_beside, find_shards
+from components.predict.inputs import (
+    chosen_top_k,
+    digest_of_model,
+    examples_beside,
+    find_model,
+    find_shards,
+)
 from components.predict.prediction_files import SUMMARY, PredictionFiles
 from components.predict.scoring import Settings
 from components.predict.table import table_of
 from components.statistics.engines import engine_options
 from trainer.errors import InputError
-from trainer.exported_model import ExportedModel
-from trainer.files import atomic_directory, write_json
-from trainer.manifest import digest_of_files
-from trainer.newest_run import newest
+from trainer.files import atomic_directory, check_output, write_json
 from trainer.progress import duration, say
 
 DIRECT, BEAM = "direct", "beam"
@@ -78,11 +81,8 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
         InputError: a request that can not be met, or a record that has no answer.
     """
     _check(request, Path(output))
-    folder = Path(request.model) if request.model else newest(Path(request.runs), "serving_model")
-    if not request.model:
-        say("predict", f"model {folder}, of the newest run that has one")
-    model = ExportedModel(folder)
-    top_k = _top_k(request.top_k, model)
+    model = find_model(request.model, request.runs)
+    folder, top_k = model.folder, chosen_top_k(request.top_k, model)
     if request.segments and not model.has_segments:
         raise InputError(f"{folder}: gives no timeline: it takes {model.level}-level records")
     data = request.data or examples_beside(folder)
@@ -115,7 +115,7 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
             "data": data,
             "model": {
                 "folder": str(folder),
-                "digest": _digest(folder),
+                "digest": digest_of_model(folder),
                 **{name: model.about[name] for name in (
                     "level", "top_k", "num_classes", "max_frames", "data_fingerprint",
                     "vocabulary_digest",
@@ -129,14 +129,7 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
 
 
 def _check(request: Request, output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: is a file, expected a folder or nothing there")
-    if output.exists() and not request.overwrite:
-        raise InputError(f"{output}: exists; give another --output, or --overwrite")
-    if output.is_dir() and any(output.iterdir()) and not (output / SUMMARY).is_file():
-        raise InputError(
-            f"{output}: has no {SUMMARY}, so it is no folder of predictions; it is not replaced"
-        )
+    check_output(output, request.overwrite, SUMMARY, "folder of predictions")
     if request.engine not in ENGINES:
         raise InputError(f"engine is {request.engine!r}, expected {' or '.join(ENGINES)}")
     for name in ("batch_size", "workers"):
@@ -146,16 +139,6 @@ def _check(request: Request, output: Path) -> None:
         raise InputError("workers and Beam's options are of --engine beam")
 
 
-def _top_k(asked: int | None, model: ExportedModel) -> int:
-    if asked is None:
-        return model.top_k
-    if not 1 <= asked <= model.top_k:
-        raise InputError(
-            f"top_k is {asked}, expected 1 to {model.top_k}, which the model gives (export.top_k)"
-        )
-    return asked
-
-
 def _beam_arguments(request: Request) -> list[str]:
     given = list(request.beam_arguments)
     if request.workers == 1:
@@ -163,11 +146,6 @@ def _beam_arguments(request: Request) -> list[str]:
     if given:
         raise InputError("workers is of Beam's own engine; beside Beam's options give Beam's own")
     return [f"--direct_num_workers={request.workers}", "--direct_running_mode=multi_processing"]
-
-
-def _digest(folder: Path) -> str:
-    """Of all files of a model."""
-    return digest_of_files(path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _say_result(summary: dict[str, Any], files: PredictionFiles, output: str) -> None:

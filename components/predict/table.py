@@ -8,18 +8,18 @@ from components.predict.scoring import Predicted
 
 BEST = 3
 """Classes of a video that are shown."""
-_ID, _NAME = 12, 20
+_ID, NAME = 12, 20
 _TAIL = 4
 
 
 def table_of(answers: Sequence[Predicted]) -> str:
     """A line a video, of up to 100 columns: its id, and its best classes with their scores."""
     rows = [
-        [_cut(one.video_id, _ID)]
+        [cut(one.video_id, _ID)]
         + [
             text
             for found in one.classes[:BEST]
-            for text in (_cut(found["name"], _NAME), f"{found['score']:.3f}")
+            for text in (cut(found["name"], NAME), f"{found['score']:.3f}")
         ]
         for one in answers
     ]
@@ -33,8 +33,8 @@ def table_of(answers: Sequence[Predicted]) -> str:
     )
 
 
-def _cut(text: str, width: int) -> str:
-    # What a terminal would obey, in place of show.
+def cut(text: str, width: int) -> str:
+    """A text in so many columns, without what a terminal would obey."""
     shown = "".join(letter if letter.isprintable() else "�" for letter in text)
     # The end is often what tells two names apart.
     return shown if len(shown) <= width else f"{shown[: width - _TAIL - 1]}…{shown[-_TAIL:]}"

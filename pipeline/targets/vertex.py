@@ -35,7 +35,7 @@ def step_size(step: str) -> tuple[int, int]:
 
     https://cloud.google.com/vertex-ai/docs/pipelines/machine-types
     """
-    return LARGE if step in ("evaluate", "statistics") else SMALL
+    return LARGE if step in ("evaluate", "extract-features", "statistics") else SMALL
 
 
 def seconds_of_hours(hours: float) -> int:

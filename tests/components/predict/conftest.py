@@ -3,6 +3,14 @@
 import numpy as np
 import pytest
 
+from components.predict import video, video_features
+from tests.components.extract_features.clips import even, tone, write_clip
+from tests.components.predict.own_video import (
+    NETWORKS,
+    fake_extractor,
+    loaded,
+    model_of_own_videos,
+)
 from tests.conftest import frame_video, mean_video
 from tests.exported_models import write_export
 from trainer import records
@@ -75,3 +83,34 @@ def spoil(path, number, at=20):
     data[offset + at] ^= 4
     path.write_bytes(data)
     return offset
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """Eleven seconds with sound, of 64 × 48 pixels."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    return write_clip(path, even(2, 11), sound=(tone(11, 16_000), 16_000, "aac"))
+
+
+@pytest.fixture(scope="session")
+def silent(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("silent") / "silent.mkv", even(2, 4))
+
+
+@pytest.fixture(scope="session")
+def own_folder(frame_folder, tmp_path_factory):
+    """A frame-level model of features that `NETWORKS` make."""
+    folder = tmp_path_factory.mktemp("own") / "model"
+    extractor = fake_extractor()
+    return model_of_own_videos(frame_folder, folder, extractor, features_mark=extractor.mark)
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Networks that cost nothing; what was asked for is listed."""
+    asked = []
+    monkeypatch.setattr(
+        video_features, "load_networks", lambda source: asked.append(source) or NETWORKS
+    )
+    monkeypatch.setattr(video, "find_model", lambda folder, _: loaded(folder))
+    return asked

@@ -69,9 +69,7 @@ def test_random_weights_are_marked(extractor):
 
 def test_other_networks_are_refused(extractor):
     extractor.check_networks(INCEPTION, VGGISH, "f")
-    with pytest.raises(
-        InputError, match=r"f: its features of frames .* aaaa, found .* ccc"
-    ):
+    with pytest.raises(InputError, match=r"f: its features of frames .* aaaa, found .* ccc"):
         extractor.check_networks(NetworkId(INCEPTION.name, "c" * 32), VGGISH, "f")
     with pytest.raises(InputError, match="f: its features of sound"):
         extractor.check_networks(INCEPTION, NetworkId("other", "b" * 32), "f")

@@ -1,0 +1,1 @@
+"""Raw videos to YouTube-8M records: decoding, features, projection, shards."""

@@ -1,0 +1,66 @@
+"""The extraction as a step: where its records go, and the networks of the model that takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from components.download.bucket_folder import local_folder
+from components.extract_features.decoder_process import Limits
+from components.extract_features.features import Pace
+from components.extract_features.model_features import features_of_model
+from components.extract_features.networks import NetworkSource
+from components.extract_features.step import Request, run_extract
+from trainer.errors import InputError
+from trainer.files import local_path
+
+RECORDS, WORK = "extracted", "extraction"
+"""Folders of a destination."""
+
+
+def run_step(
+    videos: str,
+    destination: str,
+    features: str,
+    weights: str,
+    model: str,
+    extractor: str,
+    vocabulary: str,
+    validate_share: float,
+    max_failed: float,
+    accept_damaged: bool,
+    seed: int,
+    beam_arguments: Sequence[str],
+    artifact: str,
+) -> tuple[str, dict[str, Any]]:
+    """Extract into the destination, or into the artifact; see `component.extract_features`.
+
+    Returns:
+        The URI of the folder of records, and its summary.
+    """
+    if model and extractor:
+        raise InputError("extractor: the model has its own, expected one of the two")
+    root = local_path(destination) if destination else None
+    with contextlib.ExitStack() as held:
+        folder = held.enter_context(local_folder(model, "model")) if model else None
+        source = NetworkSource(features, weights, seed)
+        if folder:
+            source, extractor = features_of_model(folder, weights)
+        request = Request(
+            videos=videos,
+            source=source,
+            extractor=extractor,
+            vocabulary=vocabulary,
+            validate_share=validate_share,
+            limits=Limits(accept_damaged=accept_damaged),
+            pace=Pace(decoders=len(os.sched_getaffinity(0))),
+            max_failed=max_failed,
+            work=str(root / WORK) if root else "",
+            beam_arguments=list(beam_arguments),
+            overwrite=True,
+            by_content=root is not None,
+        )
+        place, summary = run_extract(request, root / RECORDS if root else artifact)
+    return f"{destination.rstrip('/')}/{RECORDS}/{place.name}" if root else str(place), summary

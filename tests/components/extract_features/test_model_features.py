@@ -1,0 +1,65 @@
+"""A model is given features of the networks that it was trained on, or none."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from components.extract_features.model_features import features_of_model
+from components.extract_features.networks import NetworkSource
+from trainer.errors import InputError
+from trainer.feature_networks.feature_extractor import FeatureExtractor, NetworkId
+from trainer.feature_networks.projection import Projection
+
+PROJECTION = Projection(np.zeros(2), np.eye(2), None, "test")
+
+
+def extractor(network, seed=None):
+    ids = NetworkId(network, "a" * 32), NetworkId("vggish", "b" * 32)
+    return FeatureExtractor(*ids, PROJECTION, PROJECTION, 360, 300, seed)
+
+
+def write_about(folder, **about):
+    (folder / "export.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ("network", "seed", "source"),
+    [
+        ("inception-2015-12-05", None, NetworkSource("youtube8m", "w", 0)),
+        ("inception-v3-imagenet", None, NetworkSource("imagenet", "w", 0)),
+        ("inception-v3-random", 7, NetworkSource("random", "w", 7)),
+    ],
+)
+def test_a_model_of_own_videos_has_its_extractor_beside_it(network, seed, source, tmp_path):
+    made = extractor(network, seed)
+    made.write(tmp_path)
+    write_about(tmp_path, data_source="videos", feature_extractor=made.digest)
+    assert features_of_model(tmp_path, "w") == (source, str(tmp_path / "feature_extractor.npz"))
+
+
+@pytest.mark.parametrize("about", [{}, {"data_source": "youtube8m:2/frame"}, {"data_source": "/d"}])
+def test_any_other_takes_the_features_of_youtube8m(about, tmp_path):
+    write_about(tmp_path, **about)
+    assert features_of_model(tmp_path, "w") == (NetworkSource("youtube8m", "w"), "")
+
+
+def test_no_network_makes_the_samples_features(tmp_path):
+    write_about(tmp_path, data_source="sample", feature_extractor="")
+    with pytest.raises(InputError, match="was trained on the built-in sample, whose features are"):
+        features_of_model(tmp_path, "w")
+
+
+def test_an_extractor_that_went_away_is_missed(tmp_path):
+    write_about(tmp_path, data_source="videos", feature_extractor="a" * 32)
+    with pytest.raises(InputError, match=r"feature_extractor\.npz: no such file, but export\.json"):
+        features_of_model(tmp_path, "w")
+
+
+def test_an_unknown_network(tmp_path):
+    made = dataclasses.replace(extractor("resnet"))
+    made.write(tmp_path)
+    write_about(tmp_path, feature_extractor=made.digest)
+    with pytest.raises(InputError, match="its network resnet is none of inception-2015-12-05"):
+        features_of_model(tmp_path, "w")
