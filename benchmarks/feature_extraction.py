@@ -40,6 +40,7 @@ from trainer.feature_networks.vggish import VGGish
 
 FRAMES_PER_SECOND = 25
 SIZES = {"320 × 240": (320, 240), "1280 × 720": (1280, 720)}
+_CLIPS = 8
 GROUPS = (12, 50, 250)
 """Frames from one key frame to the next: half a second, two, ten (x264's default)."""
 
@@ -140,7 +141,7 @@ def whole(networks: Networks, folder: Path, seconds: int, rounds: int) -> None:
     print("|---|---|---|---|---|---|")
     model = networks.rgb.model  # type: ignore[attr-defined]
     for name, size in SIZES.items():
-        paths = [folder / f"whole-{size[1]}-{number}.mp4" for number in range(3)]
+        paths = [folder / f"whole-{size[1]}-{number}.mp4" for number in range(_CLIPS)]
         loud = [path.with_name(f"loud-{path.name}") for path in paths]
         for path, other in zip(paths, loud, strict=True):
             write_clip(path, size, 50, seconds, sound=False)

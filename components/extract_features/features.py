@@ -16,7 +16,8 @@ from components.extract_features.decoder import decode_ahead
 from components.extract_features.decoder_process import Limits
 from trainer.errors import InputError
 from trainer.feature_networks import log_mel
-from trainer.feature_networks.frame_network import FrameNetwork
+from trainer.feature_networks.frame_network import PIECE, FrameNetwork
+from trainer.feature_networks.vggish import BATCH_SIZE
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -96,8 +97,8 @@ def features_of(
         concurrent.futures.ThreadPoolExecutor(1) as thread,
         contextlib.closing(decode_ahead(paths, limits, half_pixel, pace.decoders)) as decoders,
     ):
-        rgb = _Batches(networks.rgb, pace.batch_size, thread)
-        audio = _Batches(networks.audio, pace.batch_size, thread)
+        rgb = _Batches(networks.rgb, pace.batch_size, PIECE, thread)
+        audio = _Batches(networks.audio, pace.batch_size, BATCH_SIZE, thread)
         for place, decoder in enumerate(decoders):
             video = _Open()
             waiting.append(video)
@@ -166,21 +167,34 @@ def _finished(waiting: collections.deque[_Open]) -> Iterator[VideoFeatures | Ref
 
 
 class _Batches:
-    """Inputs of a network, whosever they are, given to it so many at once."""
+    """Inputs of a network, whosever they are, given to it so many at once.
+
+    Args:
+        network: that takes them, whatever their number, in pieces.
+        size: inputs at once, at most.
+        piece: of how many the network makes its pieces.
+        thread: that it runs in.
+    """
 
     def __init__(
-        self, network: Network, size: int, thread: concurrent.futures.ThreadPoolExecutor
+        self,
+        network: Network,
+        size: int,
+        piece: int,
+        thread: concurrent.futures.ThreadPoolExecutor,
     ) -> None:
-        self._network, self._size, self._thread = network, size, thread
+        self._network, self._size, self._piece, self._thread = network, size, piece, thread
         self._open: list[tuple[_Rows, NDArray[np.float32]]] = []
         self._running: tuple[list[_Rows], concurrent.futures.Future[Any]] | None = None
 
     def add(self, owner: _Rows, one: NDArray[np.float32]) -> None:
         self._open.append((owner, one))
-        if len(self._open) >= self._size:
-            self._start()
-        elif self._running and self._running[1].done():
+        if self._running and self._running[1].done():
             self._take()
+        # A network that has nothing to do does not wait for a whole batch, but for whole pieces.
+        is_whole = not self._running and len(self._open) % self._piece == 0
+        if is_whole or len(self._open) >= self._size:
+            self._start()
 
     def finish(self) -> None:
         if self._open:

@@ -48,8 +48,9 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place():
         fingerprint(shards=SHARDS[:1]),
         fingerprint(num_classes=10),
         fingerprint(content="other vocabulary"),
+        fingerprint(features_mark="random weights"),
     }
-    assert len(different | {MANIFEST.fingerprint}) == 5
+    assert len(different | {MANIFEST.fingerprint}) == 6
 
 
 def test_what_is_wrong_is_said(tmp_path):

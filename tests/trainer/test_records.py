@@ -45,7 +45,8 @@ def contents(video):
     rated = video.segments
     arrays = [video.labels, video.rgb, video.audio]
     arrays += [rated.starts, rated.labels, rated.scores] if rated else []
-    return video.video_id, video.level, [(a.dtype, a.shape, a.tobytes()) for a in arrays]
+    said = video.video_id, video.level, video.mark, video.silent
+    return *said, [(a.dtype, a.shape, a.tobytes()) for a in arrays]
 
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -228,6 +229,7 @@ def test_what_every_known_writer_writes_is_read_in_place(rng, monkeypatch):
         (old.SerializeToString(), "old", [1, 3]),
         (empty_list.SerializeToString(), "abcd", []),
         (no_labels.SerializeToString(), "abcd", []),
+        (records.encode(dataclasses.replace(frame, mark="bad", silent=True)), "abcd", [1, 3]),
     ]
     expected = [outcome(records.parse_message, payload) for payload, _, _ in cases]
     monkeypatch.setattr(records, "parse_message", None)
@@ -235,6 +237,18 @@ def test_what_every_known_writer_writes_is_read_in_place(rng, monkeypatch):
         video = records.parse(record_of(payload))
         assert contents(video) == of_message
         assert (video.video_id, video.labels.tolist()) == (video_id, labels)
+
+
+def test_what_is_wrong_with_features_is_said_by_their_record(rng):
+    for video in (frame_video(rng), mean_video(rng)):
+        plain = records.encode(video)
+        marked = records.encode(dataclasses.replace(video, mark="random weights (seed 1)"))
+        silent = records.encode(dataclasses.replace(video, silent=True))
+        for parse in (records.parse, records.parse_message):
+            found = [parse(record_of(payload)) for payload in (plain, marked, silent)]
+            assert [one.mark for one in found] == ["", "random weights (seed 1)", ""]
+            assert [one.silent for one in found] == [False, False, True]
+            assert found[1].rgb.tolist() == found[0].rgb.tolist()
 
 
 def test_ratings_of_segments_are_read(rng):

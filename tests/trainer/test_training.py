@@ -11,6 +11,13 @@ import pytest
 from trainer import training, training_loop
 from trainer.errors import InputError
 from trainer.evaluation import score_shards
+from trainer.feature_networks.feature_extractor import (
+    FEATURE_EXTRACTOR,
+    FeatureExtractor,
+    NetworkId,
+)
+from trainer.feature_networks.projection import YOUTUBE8M, Projection
+from trainer.files import read_json
 from trainer.models import load_model
 from trainer.records import read_records, write_records
 
@@ -162,6 +169,34 @@ def test_trainings_that_can_not_be(changes, words, tiny_config, manifest, priors
             tmp_path / "out",
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def test_features_of_random_networks_are_trained_on_if_that_is_said_alone(
+    tiny_config, manifest, priors, tmp_path
+):
+    marked = dataclasses.replace(manifest, features_mark="random weights (seed 3)")
+    where = tmp_path / "ck", tmp_path / "out"
+    with pytest.raises(InputError, match=r"random weights \(seed 3\); .* accept_random_features"):
+        training.train(tiny_config, marked, priors, *where)
+    accepted = tiny_config.updated({"data": {"accept_random_features": True}})
+    training.train(accepted, marked, priors, *where)
+    assert read_json(tmp_path / "out" / "config.json")["features_mark"] == "random weights (seed 3)"
+
+
+def test_another_pca_s_whitening_is_not_reversed(tiny_config, manifest, priors, tmp_path):
+    ids = NetworkId("inception-v3-imagenet", "a" * 32), NetworkId("vggish", "b" * 32)
+    config = tiny_config.updated({"model": {"normalization": "reverse_whitening"}})
+    for source in ("fitted on 9 frames", YOUTUBE8M):
+        one = Projection(np.zeros(2), np.eye(2), None, source)
+        FeatureExtractor(*ids, one, one, 360, 300).write(tmp_path)
+        own = dataclasses.replace(manifest, feature_extractor=str(tmp_path / FEATURE_EXTRACTOR))
+        if source == YOUTUBE8M:
+            training.train(config, own, priors, tmp_path / "ck", tmp_path / "out")
+            kept = (tmp_path / "out" / FEATURE_EXTRACTOR).read_bytes()
+            assert kept == (tmp_path / FEATURE_EXTRACTOR).read_bytes()
+        else:
+            with pytest.raises(InputError, match="of these records is fitted on 9 frames"):
+                training.train(config, own, priors, tmp_path / "ck", tmp_path / "out")
 
 
 def test_all_shards_can_not_be_held_out(tiny_config, manifest, priors, tmp_path):

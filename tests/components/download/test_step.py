@@ -4,6 +4,7 @@ import re
 import shutil
 import threading
 
+import numpy as np
 import pytest
 
 from components.download import step
@@ -11,6 +12,12 @@ from tests.conftest import TINY_SAMPLE, mean_video
 from trainer import records
 from trainer.config import Config
 from trainer.errors import InputError
+from trainer.feature_networks.feature_extractor import (
+    FEATURE_EXTRACTOR,
+    FeatureExtractor,
+    NetworkId,
+)
+from trainer.feature_networks.projection import Projection
 from trainer.manifest import read_manifest
 
 CONFIG = Config().updated({"sample": TINY_SAMPLE})
@@ -31,6 +38,35 @@ def test_a_folder_is_referenced_not_copied(tiny_sample, tmp_path):
     assert manifest.records("train") == 48
     assert manifest.num_classes == 12
     assert not manifest.oracle  # only what this run made has a known ceiling
+
+
+def test_what_made_the_features_comes_with_them(tiny_sample, tmp_path):
+    _, plain = download(tiny_sample, tmp_path / "state")
+    assert (plain.feature_extractor, plain.features_mark) == ("", "")
+    ids = NetworkId("inception-v3-imagenet", "a" * 32), NetworkId("vggish", "b" * 32)
+    one = Projection(np.zeros(2), np.eye(2), None, "fitted")
+    FeatureExtractor(*ids, one, one, 360, 300).write(tiny_sample)
+    _, known = download(tiny_sample, tmp_path / "state")
+    assert known.feature_extractor == str(tiny_sample / FEATURE_EXTRACTOR)
+    assert known.features_mark == ""
+    assert known.fingerprint != plain.fingerprint
+    FeatureExtractor(*ids, one, one, 360, 300, seed=2).write(tiny_sample)
+    assert download(tiny_sample, tmp_path / "state")[1].features_mark == "random weights (seed 2)"
+    (tiny_sample / FEATURE_EXTRACTOR).write_bytes(b"no archive")
+    with pytest.raises(InputError, match=f"{FEATURE_EXTRACTOR}: is no {FEATURE_EXTRACTOR}"):
+        download(tiny_sample, tmp_path / "state")
+
+
+def test_records_of_random_networks_say_so_without_a_manifest(tiny_sample, tmp_path):
+    shard = next(iter(sorted(tiny_sample.rglob("train*.tfrecord"))))
+    marked = [
+        records.encode(dataclasses.replace(records.parse(one), mark="random weights (seed 0)"))
+        for one in records.read_records(shard)
+    ]
+    records.write_records(shard, marked)
+    for _ in range(2):  # read, and known by its proof
+        _, manifest = download(tiny_sample, tmp_path / "state")
+        assert manifest.features_mark == "random weights (seed 0)"
 
 
 def test_the_sample_is_made_once_and_mended(tmp_path, capsys):
