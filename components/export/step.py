@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from components.download.extras import VOCABULARY
 from components.export.card_facts import CardFacts, read_evaluation
 from components.export.half import rounded
 from components.export.model_card import model_card
@@ -26,7 +27,7 @@ from trainer.evaluation import trained_config
 from trainer.export import any_frames, export_model, signatures, top_predictions
 from trainer.exported_model import ABOUT, FEATURES, SAVED_MODEL, features_of
 from trainer.feature_networks.feature_extractor import extractor_facts, keep_extractor
-from trainer.files import atomic_directory, atomic_file, read_json, write_json
+from trainer.files import atomic_directory, atomic_file, local_path, read_json, write_json
 from trainer.inference_model import inference_model
 from trainer.manifest import Manifest, read_manifest
 from trainer.models import load_model
@@ -151,7 +152,7 @@ def run_export(
         }
         facts = CardFacts(manifest, trained, training, evaluated, by_class, result, config, served)
         _write_card(model_card(facts), partial, card)
-        keep_extractor(manifest, partial)
+        _keep_what_records_need(manifest, partial)
         write_json(partial / ABOUT, result)
     _say(result)
     return result
@@ -163,6 +164,14 @@ def _check_difference(difference: float, what: str) -> None:
             f"{what} has scores that differ from the model's by {difference:g}, expected at most "
             f"{TOLERANCE:g}"
         )
+
+
+def _keep_what_records_need(manifest: Manifest, folder: Path) -> None:
+    """Records that are made for the model later have to be of its features and classes."""
+    keep_extractor(manifest, folder)
+    if manifest.vocabulary:
+        content = local_path(manifest.vocabulary).read_bytes()
+        (folder / VOCABULARY).write_bytes(content)
 
 
 def _payloads(manifest: Manifest) -> list[bytes]:

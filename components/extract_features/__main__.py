@@ -11,6 +11,7 @@ from trainer.errors import reported
 from trainer.files import local_path
 from trainer.flags import FlagParser
 from trainer.termination import ended_by_signals
+from trainer.vocabulary import read_vocabulary
 
 PARTLY = 3
 """Exit code of an extraction that is done, in which some videos have no features."""
@@ -48,7 +49,9 @@ def _extract(given: list[str]) -> int:
         ),
         pca=options.pca,
         extractor=options.extractor,
-        vocabulary=options.vocabulary,
+        vocabulary=(
+            read_vocabulary(local_path(options.vocabulary)) if options.vocabulary else None
+        ),
         validate_share=options.validate_share,
         limits=Limits(
             seconds=options.seconds, frames=options.frames, memory_mb=options.memory_mb,
@@ -85,7 +88,7 @@ def _parser() -> FlagParser:
     what.add_argument("--overwrite", action="store_true", help="replace an earlier extraction")
     what.add_argument(
         "--vocabulary", default="", metavar="FILE",
-        help="vocabulary.csv with the classes' names; default: of the labels",
+        help="vocabulary.csv of the classes; default: beside the extractor, or of the labels",
     )  # fmt: skip
     what.add_argument(
         "--validate-share", type=float, default=0.2, metavar="X",

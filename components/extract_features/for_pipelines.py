@@ -10,11 +10,12 @@ from typing import Any
 from components.download.bucket_folder import local_folder
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace
-from components.extract_features.model_features import features_of_model
+from components.extract_features.model_features import features_of_model, vocabulary_of_model
 from components.extract_features.networks import NetworkSource
 from components.extract_features.step import Request, run_extract
 from trainer.errors import InputError
 from trainer.files import local_path
+from trainer.vocabulary import read_vocabulary
 
 RECORDS, WORK = "extracted", "extraction"
 """Folders of a destination."""
@@ -46,13 +47,15 @@ def run_step(
     with contextlib.ExitStack() as held:
         folder = held.enter_context(local_folder(model, "model")) if model else None
         source = NetworkSource(features, weights, seed)
+        names = read_vocabulary(local_path(vocabulary)) if vocabulary else None
         if folder:
             source, extractor = features_of_model(folder, weights)
+            names = names or vocabulary_of_model(folder)
         request = Request(
             videos=videos,
             source=source,
             extractor=extractor,
-            vocabulary=vocabulary,
+            vocabulary=names,
             validate_share=validate_share,
             limits=Limits(accept_damaged=accept_damaged),
             pace=Pace(decoders=len(os.sched_getaffinity(0))),

@@ -1,9 +1,10 @@
-"""Which networks make the features that a model takes."""
+"""Which networks make the features that a model takes, and which classes it knows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from components.download.extras import VOCABULARY
 from components.download.step import SAMPLE
 from components.extract_features.feature_kinds import IMAGENET, RANDOM, YOUTUBE8M
 from components.extract_features.networks import NetworkSource
@@ -12,6 +13,7 @@ from trainer.exported_model import ABOUT
 from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR, read_feature_extractor
 from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
 from trainer.files import read_json
+from trainer.vocabulary import Vocabulary, read_vocabulary
 
 _BY_NETWORK = {
     YOUTUBE8M_NETWORK: YOUTUBE8M,
@@ -54,3 +56,20 @@ def features_of_model(folder: Path, weights: str) -> tuple[NetworkSource, str]:
             "network makes them of a video. Train on YouTube-8M or on own videos"
         )
     return NetworkSource(YOUTUBE8M, weights), ""
+
+
+def vocabulary_of_model(folder: Path) -> Vocabulary:
+    """The classes of a model, for records that it is to take.
+
+    Raises:
+        InputError: the model has names of classes, but they are not beside it.
+    """
+    about = read_json(folder / ABOUT)
+    file = folder / VOCABULARY
+    if file.is_file():
+        return read_vocabulary(file)
+    if about.get("vocabulary_digest"):
+        raise InputError(
+            f"{file}: no such file; an earlier version exported the model: give its vocabulary"
+        )
+    return Vocabulary.of_indices(about["num_classes"])

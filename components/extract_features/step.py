@@ -17,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.download.bucket_folder import in_bucket
 from components.download.cloud_storage import CloudStorage
+from components.download.extras import VOCABULARY
 from components.extract_features import decoder_process, features, media, sampling, write
 from components.extract_features.beam_pass import (
     REASON,
@@ -62,7 +63,7 @@ from trainer.manifest import MANIFEST
 from trainer.progress import duration, say
 from trainer.record_format import AUDIO_SIZE, RGB_SIZE
 from trainer.source_digest import source_digest
-from trainer.vocabulary import read_vocabulary
+from trainer.vocabulary import Vocabulary, read_vocabulary
 
 FITTED = "fitted"
 """How the source of a projection begins that was fitted on the extraction's own videos."""
@@ -80,7 +81,7 @@ class Request:
         pca: public matrices for frames in place of fitted ones.
         extractor: `feature_extractor.npz` of an earlier extraction or of a model (or the folder
             that has it), whose projections are used again; empty: as the networks have it.
-        vocabulary: file of the classes' names; empty: of the labels.
+        vocabulary: the classes' names; None: those beside the extractor, or of the labels.
         validate_share: of the labelled videos without a split.
         limits: of decoding one video.
         pace: how much at once.
@@ -99,7 +100,7 @@ class Request:
     source: NetworkSource = dataclasses.field(default_factory=NetworkSource)
     pca: str = ""
     extractor: str = ""
-    vocabulary: str = ""
+    vocabulary: Vocabulary | None = None
     validate_share: float = 0.2
     limits: Limits = dataclasses.field(default_factory=Limits)
     pace: Pace = dataclasses.field(default_factory=Pace)
@@ -211,12 +212,21 @@ def _beam_arguments(request: Request) -> list[str]:
 
 
 def _listed(request: Request) -> VideoList:
-    names = read_vocabulary(local_path(request.vocabulary)) if request.vocabulary else None
+    names = request.vocabulary or _vocabulary_beside(request.extractor)
     listed = read_video_list(request.videos, names, request.validate_share)
     counts = collections.Counter(video.split for video in listed.videos)
     splits = ", ".join(f"{count:,} {split}" for split, count in sorted(counts.items()))
     say(STEP, f"{len(listed.videos):,} videos of {request.videos}: {splits}")
     return listed
+
+
+def _vocabulary_beside(extractor: str) -> Vocabulary | None:
+    """The classes of an earlier extraction or a model, so that class i means the same again."""
+    if not extractor:
+        return None
+    path = local_path(extractor)
+    beside = (path if path.is_dir() else path.parent) / VOCABULARY
+    return read_vocabulary(beside) if beside.is_file() else None
 
 
 def _known_extractor(request: Request) -> FeatureExtractor | None:

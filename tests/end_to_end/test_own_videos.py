@@ -92,7 +92,7 @@ def test_from_files_to_labels(videos, tmp_path):
     run("components.predict", "--model", model, "--video", tmp_path / "new.mp4", "--output",
         tmp_path / "new")  # fmt: skip
     found = json.loads((tmp_path / "new" / "prediction.json").read_text())
-    assert found["classes"][0]["name"] == "green"
+    assert found["labels"][0]["name"] == "green"
     assert "random weights" in (tmp_path / "new" / "timeline.html").read_text()
 
     # The same as a DAG, for all of a folder; the broken one is named.

@@ -176,7 +176,7 @@ def test_features_of_random_networks_are_trained_on_if_that_is_said_alone(
 ):
     marked = dataclasses.replace(manifest, features_mark="random weights (seed 3)")
     where = tmp_path / "ck", tmp_path / "out"
-    with pytest.raises(InputError, match=r"random weights \(seed 3\); .* accept_random_features"):
+    with pytest.raises(InputError, match=r"random weights \(seed 3\); .*accept_random_features"):
         training.train(tiny_config, marked, priors, *where)
     accepted = tiny_config.updated({"data": {"accept_random_features": True}})
     training.train(accepted, marked, priors, *where)

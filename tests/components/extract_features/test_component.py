@@ -1,6 +1,7 @@
 """The component compiles, and its work goes where a pipeline's records outlive it."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -55,10 +56,13 @@ def test_a_models_networks_make_the_records(listed, clips, tmp_path):
     model.mkdir()
     made = read_feature_extractor(folder)
     made.write(model)
-    (model / "export.json").write_text(json.dumps({"feature_extractor": made.digest}))
+    about = {"feature_extractor": made.digest, "num_classes": 4, "vocabulary_digest": "abcd"}
+    (model / "export.json").write_text(json.dumps(about))
+    shutil.copy(f"{folder}/vocabulary.csv", model)
     one = sorted(clips.glob("*.mp4"))[0]
     again, summary = step(one, tmp_path / "second", model=str(model), features="youtube8m")
     assert summary["feature_extractor"] == made.digest
     assert read_feature_extractor(again).digest == made.digest
+    assert read_manifest(again).read_vocabulary().names == ("blue", "green", "red", "thing")
     with pytest.raises(InputError, match="extractor: the model has its own"):
         step(one, tmp_path / "third", model=str(model), extractor="x")

@@ -44,6 +44,7 @@ def test_the_command(listed, tmp_path, capsys):
         (["--videos", "absent", "--output", "o"], "absent: no such file or folder"),
         (["--videos", "x", "--output", "o", "--frames", "0"], "frames is 0, expected at least 1"),
         (["--videos", "x", "--output", "o", "--features", "imagnet"], "did you mean imagenet?"),
+        (["--videos", "x", "--output", "o", "--vocabulary", "v"], "v: no such file"),
         (["--videos", "x", "--output", "o", "--", "--runer=x"], "Beam has no option --runer"),
     ],
 )

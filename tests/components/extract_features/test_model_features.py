@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from components.extract_features.model_features import features_of_model
+from components.extract_features.model_features import features_of_model, vocabulary_of_model
 from components.extract_features.networks import NetworkSource
 from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import FeatureExtractor, NetworkId
@@ -55,6 +55,16 @@ def test_an_extractor_that_went_away_is_missed(tmp_path):
     write_about(tmp_path, data_source="videos", feature_extractor="a" * 32)
     with pytest.raises(InputError, match=r"feature_extractor\.npz: no such file, but export\.json"):
         features_of_model(tmp_path, "w")
+
+
+def test_records_for_a_model_have_its_classes(tmp_path):
+    write_about(tmp_path, num_classes=3, vocabulary_digest="")
+    assert vocabulary_of_model(tmp_path).names == ("class 0", "class 1", "class 2")
+    write_about(tmp_path, num_classes=2, vocabulary_digest="abcd")
+    with pytest.raises(InputError, match=r"vocabulary\.csv: no such file; an earlier version"):
+        vocabulary_of_model(tmp_path)
+    (tmp_path / "vocabulary.csv").write_text("Index,Name,Vertical1\n1,dog,\n0,cat,\n")
+    assert vocabulary_of_model(tmp_path).names == ("cat", "dog")
 
 
 def test_an_unknown_network(tmp_path):
