@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 from benchmarks.timing import machine, time_in_turn
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Networks, Pace, VideoFeatures, features_of
-from components.extract_features.media import SAMPLE_RATE, Media
+from components.extract_features.media import Media
 from components.extract_features.sampling import Sampling
 from trainer import records
 from trainer.feature_networks import log_mel
 from trainer.feature_networks.bilinear import resize
 from trainer.feature_networks.inception_v3 import InceptionV3
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 from trainer.feature_networks.projection import Projection
 from trainer.feature_networks.vggish import VGGish
 

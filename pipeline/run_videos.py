@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.extract_features.__main__ import PARTLY
 from components.extract_features.feature_kinds import FEATURES
 from pipeline.local_run import Ran, here, run_dag
 from pipeline.name_values import named_values
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt:
             print("\ninterrupted: start it again, videos that are done are kept")
             raise SystemExit(130) from None
-        _show(ran, parameters)
+        failed = _show(ran, parameters)
+    if failed:
+        raise SystemExit(PARTLY)
 
 
 def _parameters(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
@@ -89,7 +92,8 @@ def _parameters(options: argparse.Namespace, runs: Path) -> dict[str, Any]:
     return found | {"destination": found["destination"] or str(runs / STATE / "data")}
 
 
-def _show(ran: Ran, parameters: dict[str, Any]) -> None:
+def _show(ran: Ran, parameters: dict[str, Any]) -> int:
+    """Say what came out; how many videos have no features."""
     statistics = ran.results.folder("example_statistics")
     fingerprint = read_json(f"{statistics}/statistics.json")["data_fingerprint"]
     artifacts = {"example_statistics": statistics, "examples": _examples(parameters, fingerprint)}
@@ -108,15 +112,19 @@ def _show(ran: Ran, parameters: dict[str, Any]) -> None:
     if parameters["model"]:
         print(f"predictions  {folder / 'predictions' / 'predictions.csv'}")
     print(f"log          {folder / 'pipeline.log'}")
+    failed: int = summary["failed"]
+    return failed
 
 
 def _examples(parameters: dict[str, Any], fingerprint: str) -> str:
     """The folder of records with this fingerprint; the step always runs, so no cache knows it."""
-    for folder in (Path(parameters["destination"]) / "extracted").iterdir():
-        summary = folder / _SUMMARY
-        if summary.is_file() and read_json(summary)["data_fingerprint"] == fingerprint:
-            return str(folder)
-    raise InputError(f"{parameters['destination']}: has no records of {fingerprint}")
+    found = [
+        summary
+        for summary in (Path(parameters["destination"]) / "extracted").glob(f"*/{_SUMMARY}")
+        if read_json(summary)["data_fingerprint"] == fingerprint
+    ]
+    # Of equal records with other dead letters the latest, which this run wrote or found again.
+    return str(max(found, key=lambda summary: summary.stat().st_mtime_ns).parent)
 
 
 if __name__ == "__main__":

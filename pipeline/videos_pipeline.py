@@ -46,10 +46,11 @@ def build_videos(target: Target) -> Any:
         Args:
             videos: CSV file of videos and labels (video,labels with ; between them), a folder, a
                 video, or a gs:// URI of one of them.
-            model: Exported model (serving_model of a training run), a folder or gs:// URI, whose
-                networks and PCA make the records; empty: they are not scored.
-            destination: Folder or gs:// prefix that outlives the run, for the records; empty:
-                inside the run.
+            model: Exported model of frame-level records (serving_model of a training run): on
+                this machine a folder, on a cluster a gs:// URI. Its networks and PCA make the
+                records; empty: they are not scored.
+            destination: Folder (or gs:// prefix, where buckets are mounted as on Vertex AI) that
+                outlives the run, for the records; empty: inside the run.
             features: Without a model: `youtube8m` (the networks and PCA of its releases) or
                 `imagenet` (Keras's weights, PCA fitted on the videos); `random` is for tests.
             weights: Folder or gs:// prefix with the networks' published files.
@@ -103,6 +104,7 @@ def build_videos(target: Target) -> Any:
                     skip_damaged=False,
                     beam_pipeline_args=[],
                 )
-            ).after(measured)
+                # Of the model the cache knows the folder's name alone, where another may lie now.
+            ).after(measured).set_caching_options(False)
 
     return videos_pipeline

@@ -225,6 +225,11 @@ def check_fits(where: str, content: dict[str, Any], manifest: Manifest) -> None:
             f"{where}: the model was trained on features of YouTube-8M or unknown ones, those of "
             f"the data are of another PCA ({made.rgb.source})"
         )
+    if expected and not made and content.get("features_of") != YOUTUBE8M:
+        raise InputError(
+            f"{where}: the model takes features of the extractor {expected[:12]}, what made those "
+            f"of the data is not known: {FEATURE_EXTRACTOR} has to lie beside them"
+        )
     if made and expected and made.digest != expected:
         raise InputError(
             f"{where}: the model takes features of the extractor {expected[:12]}, those of the "

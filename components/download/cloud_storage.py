@@ -72,6 +72,10 @@ class StoredObject:
         )  # fmt: skip
 
 
+class UnusableObjectError(InputError):
+    """It is not there, or larger than it may be; others may be usable."""
+
+
 class CloudStorage:
     """Cloud Storage, as whoever this machine's credentials say.
 
@@ -136,13 +140,16 @@ class CloudStorage:
         """Copy an object into a file; its checksum is verified.
 
         Raises:
-            InputError: there is none, or it is larger.
+            UnusableObjectError: there is none, or it is larger.
+            InputError: the bucket can not be read.
         """
         stored = self.stat(uri)
         if stored is None:
-            raise InputError(f"{uri}: no such object")
+            raise UnusableObjectError(f"{uri}: no such object")
         if stored.bytes > most_bytes:
-            raise InputError(f"{uri}: has {stored.bytes:,} bytes, expected at most {most_bytes:,}")
+            raise UnusableObjectError(
+                f"{uri}: has {stored.bytes:,} bytes, expected at most {most_bytes:,}"
+            )
         bucket, name = parse_uri(uri)
         with _explained(uri):
             self._client.bucket(bucket).blob(

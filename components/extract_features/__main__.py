@@ -38,7 +38,7 @@ def _extract(given: list[str]) -> int:
     options = _parser().parse(given[:end])
     # After the flags, as TensorFlow and Beam take seconds.
     from components.extract_features.decoder_process import Limits  # noqa: PLC0415
-    from components.extract_features.features import Pace  # noqa: PLC0415
+    from components.extract_features.features import Pace, decoders  # noqa: PLC0415
     from components.extract_features.networks import NetworkSource  # noqa: PLC0415
     from components.extract_features.step import Request, run_extract  # noqa: PLC0415
 
@@ -54,14 +54,12 @@ def _extract(given: list[str]) -> int:
         ),
         validate_share=options.validate_share,
         limits=Limits(
-            seconds=options.seconds, frames=options.frames, memory_mb=options.memory_mb,
-            processor_seconds=options.processor_seconds, waiting_seconds=options.processor_seconds,
+            frames=options.frames, memory_mb=options.memory_mb,
+            processor_seconds=options.processor_seconds,
+            waiting_seconds=4.0 * options.processor_seconds,
             accept_damaged=options.accept_damaged,
         ),
-        pace=Pace(
-            options.batch_size,
-            options.decoders or max(1, len(os.sched_getaffinity(0)) // max(1, options.workers)),
-        ),
+        pace=Pace(options.batch_size, options.decoders or decoders(max(1, options.workers))),
         shard_videos=options.shard_videos,
         max_failed=options.max_failed,
         work=options.work,
@@ -115,8 +113,10 @@ def _parser() -> FlagParser:
     )  # fmt: skip
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of these [default 0]")
     limits = parser.add_argument_group("each video")
-    limits.add_argument("--seconds", type=int, default=360, metavar="N", help="looked at [360]")
-    limits.add_argument("--frames", type=int, default=300, metavar="N", help="kept [300]")
+    limits.add_argument(
+        "--frames", type=int, default=300, metavar="N",
+        help="looked at, one a second; 360 at most [300, as in YouTube-8M]",
+    )  # fmt: skip
     limits.add_argument(
         "--accept-damaged", action="store_true",
         help="take what decodes of videos that are cut off or damaged",
@@ -129,7 +129,9 @@ def _parser() -> FlagParser:
     )
     pace = parser.add_argument_group("pace, and what is written")
     pace.add_argument("--batch-size", type=int, default=32, metavar="N", help="frames [32]")
-    pace.add_argument("--decoders", type=int, default=0, metavar="N", help="processes [one a core]")
+    pace.add_argument(
+        "--decoders", type=int, default=0, metavar="N", help="processes [one a core, 8 at most]"
+    )
     pace.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes of this machine [1]"
     )

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
 from components.download.bucket_folder import in_bucket
-from components.download.cloud_storage import CloudStorage
+from components.download.cloud_storage import CloudStorage, UnusableObjectError
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace, Refused, VideoFeatures, features_of
 from components.extract_features.networks import NetworkSource, load_networks
 from components.extract_features.work_folder import WorkFolder
 from components.statistics.engines import engine_errors, is_in_process, run_pipeline
-from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import FeatureExtractor
 from trainer.feature_networks.projection import Projection
 from trainer.files import local_path
@@ -83,6 +83,9 @@ class ExtractVideos(beam.DoFn):
 
     def process(self, jobs: Sequence[Job]) -> Iterator[int]:
         extraction = self._extraction
+        # A block that an engine repeats may have been done in part.
+        there = extraction.work.names()
+        jobs = [job for job in jobs if job.file not in there]
         networks = load_networks(extraction.source)
         with tempfile.TemporaryDirectory() as scratch:
             paths = _Paths(jobs, Path(scratch), extraction.most_bytes)
@@ -121,9 +124,8 @@ class _Paths(Sequence[str]):
             target = self._scratch / str(place)
             CloudStorage().copy(uri, target, self._most)
             return str(target)
-        except (InputError, OSError) as error:
-            what = str(error).removeprefix(f"{uri}: ")
-            self._refused[place] = Refused(f"can not be had ({what})")
+        except UnusableObjectError as error:
+            self._refused[place] = Refused(str(error).removeprefix(f"{uri}: "))
             return str(self._scratch / "absent")
 
     def reason(self, place: int) -> Refused | None:
@@ -144,8 +146,12 @@ class CovarianceOfBlock(beam.DoFn):
         name, files = block
         sums: dict[str, ValueCovariance] = {}
         for file in files:
-            for kind, values in self._work.read(file)[1].items():
-                sums.setdefault(kind, ValueCovariance(values.shape[1])).add(values)
+            facts, features = self._work.read(file)
+            for kind, values in features.items():
+                one = sums.setdefault(kind, ValueCovariance(values.shape[1]))
+                # Silence that stands for no sound is none to be fitted on.
+                if kind == "rgb" or facts["has_audio"]:
+                    one.add(values)
         state = {f"{kind}_{key}": v for kind, one in sums.items() for key, v in one.state().items()}
         self._work.write(name, {}, state)
 
@@ -241,5 +247,9 @@ def _run(elements: Sequence[object], work: beam.DoFn, options: PipelineOptions) 
 
 def merged_projection(sums: ValueCovariance, size: int, source: str) -> Projection:
     """The PCA of features, fitted."""
+    if not sums.count:  # no video has sound
+        size_of_feature = len(sums.mean)
+        nothing = np.zeros(size_of_feature), np.zeros((size, size_of_feature)), np.zeros(size)
+        return Projection(*nothing, source)
     mean, covariance = sums.mean_and_covariance()
     return Projection.fitted(mean, covariance, sums.count, size, source)

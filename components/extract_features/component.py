@@ -25,8 +25,9 @@ def extract_features(
 
     Args:
         videos: CSV file of videos and labels, folder, video, or a gs:// URI of one of them.
-        destination: Folder or gs:// prefix that outlives the run, for records and for what is done
-            so far; empty: inside the artifact, and an interrupted step begins anew.
+        destination: Folder (or gs:// prefix, where buckets are mounted as on Vertex AI) that
+            outlives the run, for records and for what is done so far; empty: inside the artifact,
+            and an interrupted step begins anew.
         features: `youtube8m`, `imagenet` or `random`; not used with a model.
         weights: Folder or gs:// prefix with the networks' published files.
         model: Exported model that is to take the records: its networks and PCA make them; empty:
@@ -65,9 +66,9 @@ def extract_features(
             seed=seed,
             beam_arguments=beam_pipeline_args,
             artifact=examples.path,
+            artifact_uri=examples.uri,
         )
-    if destination:
-        examples.uri = folder
+    examples.uri = folder
     known = ("videos", "failed", "frames", "features_mark")
     examples.metadata.update({name: summary[name] for name in known})
     return (summary["data_fingerprint"], summary["videos"], summary["failed"])

@@ -36,16 +36,17 @@ from components.extract_features.decoder_process import (
     TRACK_FIELDS,
     Limits,
 )
-from components.extract_features.media import SAMPLE_RATE
 from trainer.errors import InputError
+from trainer.feature_networks.frame_network import SIDE
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
-SIZE = 299
-"""Height and width of the frames, which Inception-v3 takes."""
-_FRAME_BYTES = SIZE * SIZE * 3 * 4
+_FRAME_BYTES = SIDE * SIDE * 3 * 4
 _AHEAD = 24
 """Frames of a video that are decoded before they are asked for, a megabyte each."""
 _LAST_WORDS = 5.0  # seconds that a process may still take once it has closed its output
 _ROOT = Path(__file__).parents[2]
+_NEEDED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV")
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +76,14 @@ class Decoder:
     def __init__(self, path: str, limits: Limits, half_pixel_centers: bool) -> None:
         self._limits = limits
         settings = dataclasses.asdict(limits) | {"half_pixel_centers": half_pixel_centers}
-        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         path_of_code = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        # No credentials and the like, which people have in their environments.
+        environment = {name: os.environ[name] for name in _NEEDED if name in os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "components.extract_features.decoder_process", path,
              json.dumps(settings)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | threads | {"PYTHONPATH": path_of_code},
+            env=environment | _ONE_THREAD | {"PYTHONPATH": path_of_code},
         )  # fmt: skip
         self._messages: queue.Queue[Any] = queue.Queue(_AHEAD)
         self._closed = threading.Event()
@@ -127,6 +129,9 @@ class Decoder:
             except (ValueError, RecursionError) as error:
                 # Of bytes that are no numbers, no JSON, no signal.
                 self._put(InputError(f"its decoder says what it never should: {_line(error)}"))
+            except (OSError, MemoryError) as error:
+                # Whatever ends this thread, somebody waits for it.
+                self._put(InputError(f"its decoder can not be read ({error!r})"))
 
     def _read(self) -> Decoded:
         track: dict[str, Any] = {}
@@ -139,7 +144,7 @@ class Decoder:
                 frames += 1
                 if frames > self._limits.frames:
                     raise InputError("its decoder gives more frames than were asked for")
-                self._put(np.frombuffer(content, np.float32).reshape(SIZE, SIZE, 3))
+                self._put(np.frombuffer(content, np.float32).reshape(SIDE, SIDE, 3))
             elif kind == SOUND:
                 sound.append(content)
                 sound_bytes += length
@@ -165,10 +170,12 @@ class Decoder:
     def _exactly(self, count: int) -> bytes:
         assert self._process.stdout
         pipe, parts, left = self._process.stdout.fileno(), [], count
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
         while left:
             start = time.monotonic()
             # Only what the process takes counts, not what it waits for its reader.
-            ready, _, _ = select.select([pipe], [], [], min(1.0, self._limits.waiting_seconds))
+            ready = waiting.poll(1000 * min(1.0, self._limits.waiting_seconds))
             self._waited += time.monotonic() - start
             if self._closed.is_set():
                 raise _ClosedError

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 
 import av
 
-from components.extract_features.media import SAMPLE_RATE, Media, Track
+from components.extract_features.media import Media, Track
 from components.extract_features.sampling import Sampling
 from trainer.errors import InputError
 from trainer.feature_networks.bilinear import resize
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
 HEADER = struct.Struct(">cI")
 TRACK, FRAME, SOUND, DONE, REFUSED = b"T", b"F", b"S", b"D", b"R"
@@ -42,7 +43,8 @@ class Limits:
         frames: that are kept of them, one a second.
         processor_seconds: of the decoder's process.
         memory_mb: address space of it.
-        waiting_seconds: that it may leave its reader without an answer.
+        waiting_seconds: that its reader may wait for it, all in all: more than the processor's, as
+            other work shares the processors.
         most_pixels: of a frame.
         accept_damaged: whether a video that is cut off or has packets that do not decode counts
             for what of it does.
@@ -52,7 +54,7 @@ class Limits:
     frames: int = 300
     processor_seconds: int = 600
     memory_mb: int = 2048
-    waiting_seconds: float = 600.0
+    waiting_seconds: float = 2400.0
     most_pixels: int = 8192 * 8192
     accept_damaged: bool = False
 

@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from trainer.feature_networks import log_mel
 from trainer.feature_networks.frame_network import PIECE, FrameNetwork
 from trainer.feature_networks.vggish import BATCH_SIZE
 
+_MOST_DECODERS = 8
+"""More than keep a network busy; a container may see more cores than it is given."""
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -72,6 +75,12 @@ class Pace:
 
     batch_size: int = 32
     decoders: int = 2
+
+
+def decoders(workers: int = 1) -> int:
+    """How many processes decode for each worker of this machine."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(_MOST_DECODERS, cores // workers))
 
 
 def features_of(

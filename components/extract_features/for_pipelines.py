@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from components.download.bucket_folder import local_folder
+from components.download.extras import VOCABULARY
+from components.download.step import OBJECT_STORES
 from components.extract_features.decoder_process import Limits
-from components.extract_features.features import Pace
-from components.extract_features.model_features import features_of_model, vocabulary_of_model
+from components.extract_features.features import Pace, decoders
+from components.extract_features.model_features import (
+    check_level,
+    features_of_model,
+    vocabulary_of_model,
+)
 from components.extract_features.networks import NetworkSource
 from components.extract_features.step import Request, run_extract
+from components.extract_features.write import FAILED, SUMMARY, VIDEOS
 from trainer.errors import InputError
-from trainer.files import local_path
+from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR
+from trainer.files import local_path, write_file
+from trainer.manifest import MANIFEST
 from trainer.vocabulary import read_vocabulary
 
 RECORDS, WORK = "extracted", "extraction"
@@ -35,11 +44,15 @@ def run_step(
     seed: int,
     beam_arguments: Sequence[str],
     artifact: str,
+    artifact_uri: str,
 ) -> tuple[str, dict[str, Any]]:
     """Extract into the destination, or into the artifact; see `component.extract_features`.
 
     Returns:
         The URI of the folder of records, and its summary.
+
+    Raises:
+        InputError: a model that takes no such records, or as of `run_extract`.
     """
     if model and extractor:
         raise InputError("extractor: the model has its own, expected one of the two")
@@ -49,6 +62,7 @@ def run_step(
         source = NetworkSource(features, weights, seed)
         names = read_vocabulary(local_path(vocabulary)) if vocabulary else None
         if folder:
+            check_level(folder)
             source, extractor = features_of_model(folder, weights)
             names = names or vocabulary_of_model(folder)
         request = Request(
@@ -58,7 +72,7 @@ def run_step(
             vocabulary=names,
             validate_share=validate_share,
             limits=Limits(accept_damaged=accept_damaged),
-            pace=Pace(decoders=len(os.sched_getaffinity(0))),
+            pace=Pace(decoders=decoders()),
             max_failed=max_failed,
             work=str(root / WORK) if root else "",
             beam_arguments=list(beam_arguments),
@@ -66,4 +80,11 @@ def run_step(
             by_content=root is not None,
         )
         place, summary = run_extract(request, root / RECORDS if root else artifact)
-    return f"{destination.rstrip('/')}/{RECORDS}/{place.name}" if root else str(place), summary
+    if not root:
+        return artifact_uri, summary
+    if artifact_uri.startswith(OBJECT_STORES):
+        # The cluster carries artifacts itself, and fails for one that lies elsewhere.
+        for name in (MANIFEST, FEATURE_EXTRACTOR, VOCABULARY, SUMMARY, FAILED, VIDEOS):
+            write_file(Path(artifact) / name, (place / name).read_bytes())
+        return artifact_uri, summary
+    return f"{destination.rstrip('/')}/{RECORDS}/{place.name}", summary

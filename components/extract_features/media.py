@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from components.extract_features.sampling import Sampling, frames_each_second
 from trainer.errors import InputError
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
-"""Hz, of the sound that VGGish takes."""
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf",
     "ogg", "mxf", "nut", "rm", "h264", "hevc", "m4v", "ivf", "obu", "dv", "gif", "swf",
@@ -82,7 +81,7 @@ class Media:
         with self._opened() as container:
             stream = _video_track(container)
             self._time_base = stream.time_base
-            self._audio = bool(container.streams.audio)
+            self._audio = _audio_track(container) is not None
             self.track = self._described(container, stream)
 
     @contextlib.contextmanager
@@ -115,7 +114,7 @@ class Media:
             container.format.name, context.codec.canonical_name,
             round(context.width * aspect), context.height,
             max(duration, 0.0), float(rate) if rate else 0.0,
-            container.streams.audio[0].codec_context.name if self._audio else "",
+            audio.codec_context.name if (audio := _audio_track(container)) else "",
         )  # fmt: skip
 
     def images(
@@ -157,7 +156,7 @@ class Media:
         if not self._audio:
             return found[:0], 0
         with self._opened() as container:
-            track = container.streams.audio[0]
+            track = _audio_track(container)
             track.codec_context.thread_count = 1
             placed = _Placed(found, start)
             packets = container.demux(track)
@@ -199,7 +198,7 @@ class Media:
             return True
         # The header speaks of the longest track, and sound may go on without pictures.
         with self._opened() as container, contextlib.suppress(av.error.FFmpegError):
-            track = container.streams.audio[0]
+            track = _audio_track(container)
             for packet in container.demux(track):
                 if packet.pts is not None:
                     sound_end = float((packet.pts + (packet.duration or 0)) * track.time_base)
@@ -301,6 +300,11 @@ def _container(file: BinaryIO) -> Any:
         size = os.fstat(file.fileno()).st_size
         words = getattr(error, "strerror", None) or str(error)
         raise InputError(f"its {size:,} bytes are no video that FFmpeg opens ({words})") from None
+
+
+def _audio_track(container: Any) -> Any:
+    """The first that can be decoded; None: there is no such track."""
+    return next((one for one in container.streams.audio if one.codec_context), None)
 
 
 def _video_track(container: Any) -> Any:

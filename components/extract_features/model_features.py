@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from components.download.extras import VOCABULARY
 from components.download.step import SAMPLE
@@ -13,6 +14,8 @@ from trainer.exported_model import ABOUT
 from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR, read_feature_extractor
 from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
 from trainer.files import read_json
+from trainer.manifest import MANIFEST, read_manifest
+from trainer.record_format import FRAME
 from trainer.vocabulary import Vocabulary, read_vocabulary
 
 _BY_NETWORK = {
@@ -50,12 +53,35 @@ def features_of_model(folder: Path, weights: str) -> tuple[NetworkSource, str]:
         raise InputError(
             f"{file}: no such file, but {ABOUT} says that the model's features were extracted by it"
         )
-    if about.get("data_source") == SAMPLE:
+    if data_source(folder, about) == SAMPLE:
         raise InputError(
             f"{folder}: was trained on the built-in sample, whose features are generated: no "
             "network makes them of a video. Train on YouTube-8M or on own videos"
         )
     return NetworkSource(YOUTUBE8M, weights), ""
+
+
+def data_source(folder: Path, about: dict[str, Any]) -> str:
+    """Of the data that a model was trained on; of an older export, by its run; empty: not known.
+
+    Args:
+        folder: of an exported model.
+        about: the content of its `export.json`.
+    """
+    if "data_source" in about:
+        return str(about["data_source"])
+    beside = folder.parent / "examples" / MANIFEST
+    return read_manifest(beside).source if beside.is_file() else ""
+
+
+def check_level(folder: Path) -> None:
+    """Raise `InputError` for a model that takes no frame-level records, before any are made."""
+    level = read_json(folder / ABOUT).get("level")
+    if level != FRAME:
+        raise InputError(
+            f"{folder}: takes {level}-level records, expected a model of frame-level ones, as "
+            "they are made of videos"
+        )
 
 
 def vocabulary_of_model(folder: Path) -> Vocabulary:

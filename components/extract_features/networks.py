@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from pathlib import Path
 
 from components.download.bucket_folder import local_folder
@@ -19,6 +20,7 @@ from trainer.feature_networks.vggish_weights import load_vggish_pca
 from trainer.parameter import nearest
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+_ONE_AT_A_TIME = threading.Lock()
 VGGISH_FILE, VGGISH_PCA_FILE = "vggish_model.ckpt", "vggish_pca_params.npz"
 
 
@@ -66,13 +68,18 @@ class NetworkSource:
         return rgb, Projection(mean, matrix, None, "AudioSet's")
 
 
-@functools.lru_cache(maxsize=1)
 def load_networks(source: NetworkSource) -> Networks:
     """The networks, once a process.
 
     Raises:
         InputError: a file of weights is absent or none; the message says where it comes from.
     """
+    with _ONE_AT_A_TIME:  # an engine's worker may have several threads
+        return _loaded(source)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(source: NetworkSource) -> Networks:
     if source.features == RANDOM:
         return Networks(InceptionV3.random(source.seed), VGGish.random(source.seed))
     with local_folder(source.weights, "weights") as folder:

@@ -6,7 +6,9 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -38,11 +40,12 @@ from components.extract_features.write import (
     FAILED,
     SUMMARY,
     VIDEOS,
+    write_failed,
     write_lines,
     write_manifest,
     write_shards,
 )
-from components.statistics.engines import engine_options
+from components.statistics.engines import engine_options, is_service
 from trainer import record_format, records
 from trainer.errors import InputError
 from trainer.feature_networks import log_mel
@@ -63,6 +66,7 @@ from trainer.manifest import MANIFEST
 from trainer.progress import duration, say
 from trainer.record_format import AUDIO_SIZE, RGB_SIZE
 from trainer.source_digest import source_digest
+from trainer.statistics import covariance
 from trainer.vocabulary import Vocabulary, read_vocabulary
 
 FITTED = "fitted"
@@ -142,6 +146,8 @@ def run_extract(request: Request, output: str | Path) -> tuple[Path, dict[str, A
     if known:
         known.check_networks(*ids, request.extractor)
     work = WorkFolder(request.work or str(place.with_name(f".{place.name}.work")))
+    if is_service(options) and work.is_local:
+        raise InputError(f"work is {work.uri}, expected gs://, which the engine's workers share")
     with _held(work):
         if not request.by_content:
             # Another extraction may have been done while this one waited for it.
@@ -149,7 +155,7 @@ def run_extract(request: Request, output: str | Path) -> tuple[Path, dict[str, A
         jobs = _jobs(listed.videos, ids, request.limits)
         _extract(jobs, request, work, options)
         refused = _refused(jobs, work)
-        _check_failed(listed.videos, refused, request.max_failed)
+        _check_failed(len(jobs), refused, request.max_failed, place)
         good = [(v, j) for v, j in zip(listed.videos, jobs, strict=True) if v.uri not in refused]
         extractor = known or _fitted(good, request, ids, work, options)
         coded = _codes(good, extractor, work, options)
@@ -158,6 +164,7 @@ def run_extract(request: Request, output: str | Path) -> tuple[Path, dict[str, A
         if request.by_content and (place / SUMMARY).is_file():
             say(STEP, f"nothing changed since {place} was written")
             summary = read_json(place / SUMMARY)
+            os.utime(place / SUMMARY)  # the latest of those with equal records
         else:
             with atomic_directory(place) as partial:
                 summary = _write(partial, place, request, listed, coded, refused, work, extractor)
@@ -186,6 +193,10 @@ def _content_digest(
 
 
 def _check(request: Request) -> None:
+    if request.limits.frames > request.limits.seconds:
+        raise InputError(
+            f"frames is {request.limits.frames}, expected at most {request.limits.seconds}"
+        )
     if not 0 <= request.max_failed <= 1:
         raise InputError(f"max_failed is {request.max_failed}, expected 0 to 1")
     for name, value in (
@@ -236,6 +247,7 @@ def _known_extractor(request: Request) -> FeatureExtractor | None:
         if request.pca:
             raise InputError("pca: an extractor has its own, expected one of the two")
         found = read_feature_extractor(local_path(request.extractor))
+        # Of the same frames it makes the same codes, however many of them are looked at.
         return dataclasses.replace(found, seconds=limits.seconds, frames=limits.frames)
     projections = request.source.projections(request.pca)
     if projections is None:
@@ -248,7 +260,7 @@ def _known_extractor(request: Request) -> FeatureExtractor | None:
 
 def _jobs(videos: Sequence[Video], ids: tuple[NetworkId, NetworkId], limits: Limits) -> list[Job]:
     how = [dataclasses.asdict(one) for one in ids]
-    how += [limits.seconds, limits.frames, limits.accept_damaged, _code()]  # type: ignore[list-item]
+    how += [limits.seconds, limits.frames, limits.accept_damaged, _code(), _libraries()]  # type: ignore[list-item]
     jobs = []
     for video in videos:
         facts = [video.uri, *_stamp(video.uri), how]
@@ -259,9 +271,19 @@ def _jobs(videos: Sequence[Video], ids: tuple[NetworkId, NetworkId], limits: Lim
 
 def _code() -> str:
     """Digest of the code that features depend on: what other code made is not gone on with."""
-    modules = (decoder_process, features, media, sampling)
+    modules = (covariance, decoder_process, features, media, record_format, sampling)
     files = [Path(str(module.__file__)) for module in modules]
     return source_digest([*files, *Path(str(log_mel.__file__)).parent.glob("*.py")])
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of those that features depend on."""
+    names = ("av", "keras", "numpy", "tensorflow", "tensorflow-cpu")
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _stamp(uri: str) -> tuple[object, ...]:
@@ -280,7 +302,7 @@ def _extract(
     jobs: Sequence[Job], request: Request, work: WorkFolder, options: PipelineOptions
 ) -> None:
     there = work.names()
-    left = list({job.file: job for job in jobs if job.file not in there}.values())
+    left = [job for job in jobs if job.file not in there]
     if len(left) < len(jobs):
         say(STEP, f"{len(jobs) - len(left):,} of {len(jobs):,} videos were done before")
     extraction = Extraction(request.source, request.limits, request.pace, request.most_bytes, work)
@@ -295,17 +317,23 @@ def _refused(jobs: Sequence[Job], work: WorkFolder) -> dict[str, str]:
     }
 
 
-def _check_failed(videos: Sequence[Video], refused: dict[str, str], most: float) -> None:
+def _check_failed(videos: int, refused: dict[str, str], most: float, place: Path) -> None:
     for uri, reason in list(refused.items())[:_MOST_SAID]:
         say(STEP, f"failed: {uri}: {reason}")
-    first = next((f"{uri}: {reason}" for uri, reason in refused.items()), "")
-    if len(refused) == len(videos):
-        raise InputError(f"none of the {len(videos):,} videos has features; {first}")
-    if len(refused) > most * len(videos):
-        raise InputError(
-            f"{len(refused):,} of the {len(videos):,} videos have no features, expected at most "
-            f"max_failed, {most:g} of them; {first}"
-        )
+    if len(refused) > _MOST_SAID:
+        say(STEP, f"failed: {len(refused) - _MOST_SAID:,} more")
+    if len(refused) <= most * videos and len(refused) < videos:
+        return
+    first = next(f"{uri}: {reason}" for uri, reason in refused.items())
+    letters = place.with_name(f"{place.name}.{FAILED}")
+    letters.parent.mkdir(parents=True, exist_ok=True)
+    write_failed(letters, refused)
+    if len(refused) == videos:
+        raise InputError(f"none of the {videos:,} videos has features ({letters}); {first}")
+    raise InputError(
+        f"{len(refused):,} of the {videos:,} videos have no features, expected at most max_failed, "
+        f"{most:g} of them ({letters}); {first}"
+    )
 
 
 def _fitted(
@@ -368,7 +396,7 @@ def _write(
     facts = [one for _, _, _, some in made for one in some]
     manifest = write_manifest(partial, place, request.videos, listed, extractor, shards)
     write_lines(partial / VIDEOS, facts)
-    write_lines(partial / FAILED, ({"video": u, "reason": r} for u, r in refused.items()))
+    write_failed(partial / FAILED, refused)
     return {
         "videos": len(facts),
         "failed": len(refused),

@@ -60,6 +60,7 @@ class VideoList:
 @dataclasses.dataclass(frozen=True)
 class _Row:
     where: str
+    name: str  # as the source has it, which does not change when others are added
     uri: str
     labels: tuple[str, ...]
     split: str
@@ -81,7 +82,9 @@ def read_video_list(
         vocabulary: names of the classes; None: labels that are names make one, in the order of the
             alphabet, and indices one of as many classes as the greatest needs.
         validate_share: of the labelled videos that have no split, 0 to below 1: which of them
-            follows from the ids. Those without labels are of the test split.
+            follows from the ids that are given, or the names as they stand in the list. Of a few
+            videos one at least is to train on and one to evaluate on. Those without labels are of
+            the test split.
 
     Raises:
         InputError: no such source, no videos, a row that is none, an unknown label or split, or an
@@ -95,9 +98,10 @@ def read_video_list(
     if not rows:
         raise InputError(f"{source}: has no videos, expected files that end with one of "
                          f"{', '.join(SUFFIXES)}")  # fmt: skip
+    _check_once(rows)
     vocabulary, indices = _labels(rows, vocabulary)
     ids = _ids(rows)
-    splits = _splits(rows, ids, validate_share)
+    splits = _splits(rows, validate_share)
     videos = tuple(
         Video(row.uri, video_id, labels, split)
         for row, video_id, labels, split in zip(rows, ids, indices, splits, strict=True)
@@ -110,10 +114,10 @@ def _rows(source: str) -> list[_Row]:
         return list(_of_csv(source))
     if in_bucket(source):
         if source.lower().endswith(SUFFIXES):
-            return [_Row(source, source, (), "", "")]
+            return [_Row(source, source, source, (), "", "")]
         below = CloudStorage().under(f"{source.rstrip('/')}/")
         uris = sorted(uri for uri in below if uri.lower().endswith(SUFFIXES))
-        return [_Row(uri, uri, (), "", "") for uri in uris]
+        return [_Row(uri, uri, uri, (), "", "") for uri in uris]
     path = local_path(source)
     if path.is_dir():
         found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -121,12 +125,12 @@ def _rows(source: str) -> list[_Row]:
         for file in files:
             if not str(file).isascii() and str(file).encode("utf-8", "ignore") != os.fsencode(file):
                 raise InputError(f"{str(file)!r}: its name is not in UTF-8")
-        return [_Row(str(file), str(file.absolute()), (), "", "") for file in files]
+        return [_Row(str(file), file.name, str(file.absolute()), (), "", "") for file in files]
     if not path.exists():
         raise InputError(
             f"{source}: no such file or folder; expected a video, a folder of them or a CSV file"
         )
-    return [_Row(source, str(path.absolute()), (), "", "")]
+    return [_Row(source, source, str(path.absolute()), (), "", "")]
 
 
 def _of_csv(source: str) -> list[_Row]:
@@ -166,7 +170,8 @@ def _row(source: str, number: int, cells: list[str], columns: Sequence[str]) -> 
     if split and split not in SPLITS:
         raise InputError(f"{where}: split is {split!r}, expected {', '.join(SPLITS)}")
     labels = tuple(filter(None, map(str.strip, found.get("labels", "").split(";"))))
-    return _Row(where, _resolved(found["video"], source), labels, split, found.get("id", ""))
+    name, video_id = found["video"], found.get("id", "")
+    return _Row(where, name, _resolved(name, source), labels, split, video_id)
 
 
 def _resolved(video: str, source: str) -> str:
@@ -216,6 +221,14 @@ def _labels(
     return vocabulary, [tuple(sorted({place[label] for label in row.labels})) for row in rows]
 
 
+def _check_once(rows: list[_Row]) -> None:
+    """A video that is there twice could be trained on and evaluated on."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if (other := first.setdefault(row.uri, row.where)) != row.where:
+            raise InputError(f"{row.where}: {row.name} is there already ({other})")
+
+
 def _ids(rows: list[_Row]) -> list[str]:
     """As given, or the shortest ends of the paths, without suffix, that tell all videos apart."""
     paths = [PurePosixPath(row.uri.partition("://")[2] or row.uri) for row in rows]
@@ -249,14 +262,16 @@ def short_id(video_id: str) -> str:
     return f"{digest}-{stored[13 - LONGEST_ID :].decode('utf-8', 'ignore')}"
 
 
-def _splits(rows: list[_Row], ids: list[str], share: float) -> list[str]:
+def _drawn(name: str) -> float:
+    """Of a name a number from 0 to 1, any as likely as another."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+
+
+def _splits(rows: list[_Row], share: float) -> list[str]:
     splits = [row.split or ("" if row.labels else TEST) for row in rows]
     open_places = [place for place, split in enumerate(splits) if not split]
     # By the digest, so that a video stays in its split when others are added.
-    drawn = {
-        place: int.from_bytes(hashlib.sha256(ids[place].encode()).digest()[:8]) / 2**64
-        for place in open_places
-    }
+    drawn = {place: _drawn(rows[place].video_id or rows[place].name) for place in open_places}
     chosen = {place for place in open_places if drawn[place] < share}
     if share and len(open_places) > 1 and VALIDATE not in splits:
         # Few videos may all fall on one side; a training needs both.

@@ -85,6 +85,11 @@ def write_lines(path: Path, content: Iterable[dict[str, Any]]) -> None:
         file.writelines(f"{json.dumps(one, allow_nan=False)}\n" for one in content)
 
 
+def write_failed(path: Path, refused: dict[str, str]) -> None:
+    """Write the dead letters: of each video's URI why it has no features."""
+    write_lines(path, ({"video": uri, "reason": reason} for uri, reason in refused.items()))
+
+
 def write_vocabulary(path: Path, vocabulary: Vocabulary, videos: Iterable[Video]) -> None:
     """The classes' names in YouTube-8M's columns, with how many videos of train have each."""
     counts = np.zeros(vocabulary.num_classes, np.int64)

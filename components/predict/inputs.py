@@ -15,6 +15,7 @@ from components.statistics.shard_files import is_local
 from trainer.errors import InputError
 from trainer.evaluation import check_fits
 from trainer.exported_model import ExportedModel
+from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR
 from trainer.files import local_path
 from trainer.manifest import MANIFEST, Manifest, digest_of_files, parse_manifest, read_manifest
 from trainer.newest_run import newest
@@ -149,10 +150,14 @@ def _of_manifest(manifest: Manifest, split: str, model: ExportedModel) -> list[I
 
 
 def _check_vocabulary(folder: Path, model: ExportedModel) -> None:
-    """Refuse a folder with, or below one with, the names of other classes than the model's."""
+    """Refuse a folder with, or below one with, the names of other classes or other features."""
     for path in (folder / _VOCABULARY, folder.parent / _VOCABULARY):
         if path.is_file():
             found = read_vocabulary(path)
-            of_data = Manifest(str(folder), model.level, found.num_classes, (), str(path))
+            made = path.with_name(FEATURE_EXTRACTOR)
+            of_data = Manifest(
+                str(folder), model.level, found.num_classes, (), str(path),
+                feature_extractor=str(made) if made.is_file() else "",
+            )  # fmt: skip
             check_fits(str(model.folder), model.about, of_data)
             return

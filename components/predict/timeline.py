@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from components.extract_features.model_features import data_source
 from components.predict.scoring import Classes
-from components.predict.video_features import SeenVideo, data_source
+from components.predict.video_features import SeenVideo
 from trainer.exported_model import ExportedModel
 from trainer.feature_networks.feature_extractor import FeatureExtractor
 from trainer.record_format import FRAME, MAX_FRAMES, SEGMENT_FRAMES
@@ -119,7 +120,7 @@ def describe_model(model: ExportedModel, digest: str) -> dict[str, Any]:
         "level": model.level,
         "num_classes": model.num_classes,
         "max_frames": model.max_frames,
-        "data_source": data_source(model),
+        "data_source": data_source(model.folder, model.about),
         "data_fingerprint": model.about["data_fingerprint"],
         "features_mark": model.about.get("features_mark") or "",
     }

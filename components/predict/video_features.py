@@ -18,7 +18,7 @@ from components.download.step import SAMPLE
 from components.extract_features.decoder_process import Limits
 from components.extract_features.feature_kinds import RANDOM
 from components.extract_features.features import Networks, Pace, VideoFeatures, features_of
-from components.extract_features.model_features import features_of_model
+from components.extract_features.model_features import data_source, features_of_model
 from components.extract_features.networks import NetworkSource, ids_of, load_networks
 from components.extract_features.video_list import short_id
 from trainer.errors import InputError
@@ -30,7 +30,6 @@ from trainer.feature_networks.feature_extractor import (
 )
 from trainer.feature_networks.projection import Projection
 from trainer.files import local_path
-from trainer.manifest import MANIFEST, read_manifest
 from trainer.progress import Progress
 from trainer.record_format import AUDIO_SIZE, RGB_SIZE
 from trainer.records import VideoRecord
@@ -77,7 +76,7 @@ def source_for(
     kept = _kept_extractor(model)
     if random_weights and (kept is None or kept.seed is None):
         return NetworkSource(RANDOM, weights, seed or 0), None
-    if kept is None and data_source(model) == SAMPLE:
+    if kept is None and data_source(model.folder, model.about) == SAMPLE:
         raise InputError(
             f"{model.folder}: was trained on the built-in sample, whose features are generated and "
             "come from no network, so it knows nothing of videos; give a model that was trained on "
@@ -98,14 +97,6 @@ def _kept_extractor(model: ExportedModel) -> FeatureExtractor | None:
     if told and kept.digest != told:
         raise InputError(f"{file}: has the digest {kept.digest}, expected {told}, of {ABOUT}")
     return kept
-
-
-def data_source(model: ExportedModel) -> str:
-    """Of the data that it was trained on; of an older export, by its run; empty: not known."""
-    if "data_source" in model.about:
-        return str(model.about["data_source"])
-    beside = model.folder.parent / "examples" / MANIFEST
-    return read_manifest(beside).source if beside.is_file() else ""
 
 
 def look_at(

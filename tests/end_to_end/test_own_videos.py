@@ -97,7 +97,7 @@ def test_from_files_to_labels(videos, tmp_path):
 
     # The same as a DAG, for all of a folder; the broken one is named.
     said = run("pipeline.run_videos", "--videos", videos, "--model", model, "--runs",
-               tmp_path / "runs")  # fmt: skip
+               tmp_path / "runs", code=3)  # fmt: skip
     assert f"failed: {videos}/broken.mp4: its 8 bytes are no video" in said
     lines = (tmp_path / "runs").glob("*/predictions/predictions.jsonl")
     answers = [json.loads(line) for line in next(lines).read_text().splitlines()]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError
-from trainer.feature_networks.projection import Projection
+from trainer.feature_networks.projection import YOUTUBE8M, Projection, check_pair
 from trainer.files import local_path, write_file
 from trainer.manifest import Manifest
 
@@ -29,6 +29,7 @@ FEATURE_EXTRACTOR = "feature_extractor.npz"
 """Its name, wherever it lies."""
 VERSION = 1
 _ABOUT = "about"
+_OF_CODES = ("rgb_network", "audio_network", "seed")
 # What NumPy raises for files that are no archive of arrays, or damaged.
 _DAMAGED = (
     ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, RuntimeError,
@@ -75,10 +76,14 @@ class FeatureExtractor:
         """What every record of it says of its features; empty: nothing is wrong with them."""
         return "" if self.seed is None else f"random weights (seed {self.seed})"
 
+    def __post_init__(self) -> None:
+        check_pair(self.rgb_network.name, self.rgb)
+
     @property
     def digest(self) -> str:
-        """Equal for extractors that make the same codes."""
-        facts = [self._about(), self.rgb.digest, self.audio.digest]
+        """Equal for extractors that make the same codes of a frame, however many they look at."""
+        about = self._about()
+        facts = [{name: about[name] for name in _OF_CODES}, self.rgb.digest, self.audio.digest]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def check_networks(self, rgb: NetworkId, audio: NetworkId, file: str) -> None:
@@ -182,6 +187,7 @@ def extractor_facts(manifest: Manifest) -> dict[str, str]:
     made = extractor_of(manifest)
     return {
         "feature_extractor": made.digest if made else "",
+        "features_of": YOUTUBE8M if made and made.rgb.source == YOUTUBE8M else "",
         "features_mark": manifest.features_mark,
     }
 

@@ -27,6 +27,7 @@ def step(videos, artifact, **changes):
         "videos": str(videos), "destination": "", "features": "random", "weights": "absent",
         "model": "", "extractor": "", "vocabulary": "", "validate_share": 0.2, "max_failed": 0.1,
         "accept_damaged": False, "seed": 3, "beam_arguments": [], "artifact": str(artifact),
+        "artifact_uri": str(artifact),
     }  # fmt: skip
     return run_step(**given | changes)
 
@@ -56,7 +57,10 @@ def test_a_models_networks_make_the_records(listed, clips, tmp_path):
     model.mkdir()
     made = read_feature_extractor(folder)
     made.write(model)
-    about = {"feature_extractor": made.digest, "num_classes": 4, "vocabulary_digest": "abcd"}
+    about = {
+        "feature_extractor": made.digest, "num_classes": 4, "vocabulary_digest": "abcd",
+        "level": "frame",
+    }  # fmt: skip
     (model / "export.json").write_text(json.dumps(about))
     shutil.copy(f"{folder}/vocabulary.csv", model)
     one = sorted(clips.glob("*.mp4"))[0]
@@ -66,3 +70,18 @@ def test_a_models_networks_make_the_records(listed, clips, tmp_path):
     assert read_manifest(again).read_vocabulary().names == ("blue", "green", "red", "thing")
     with pytest.raises(InputError, match="extractor: the model has its own"):
         step(one, tmp_path / "third", model=str(model), extractor="x")
+    (model / "export.json").write_text(json.dumps(about | {"level": "video"}))
+    with pytest.raises(InputError, match="takes video-level records, expected a model of frame-"):
+        step(one, tmp_path / "third", model=str(model))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cluster_carries_the_artifact_itself(listed, tmp_path):
+    kept = str(tmp_path / "kept")
+    uri, summary = step(
+        listed, tmp_path / "artifact", destination=kept, artifact_uri="minio://mlpipeline/v2/a"
+    )
+    assert uri == "minio://mlpipeline/v2/a"
+    manifest = read_manifest(tmp_path / "artifact")
+    assert manifest.fingerprint == summary["data_fingerprint"]
+    assert all(shard.uri.startswith(kept) for shard in manifest.shards)

@@ -229,7 +229,7 @@ def test_close_in_the_middle_of_the_frames(decoder):
 # Each process notes that it began and that it ended.
 NOTING = """
 import pathlib, atexit
-notes = pathlib.Path(os.environ["NOTES"])
+notes = pathlib.Path(os.environ["TMPDIR"])
 (notes / f"{time.monotonic_ns()} begin {path}").touch()
 say(b'T', json.dumps(track).encode())
 for k in range(3): frame(int(path))
@@ -243,7 +243,7 @@ time.sleep(0.1)
 def notes(tmp_path, monkeypatch):
     folder = tmp_path / "notes"
     folder.mkdir()
-    monkeypatch.setenv("NOTES", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
     acts_as(NOTING + DONE, tmp_path, monkeypatch)
     return folder
 
@@ -362,3 +362,16 @@ def test_the_process_is_told_its_limits(decoder, tmp_path):
     settings = json.loads(told.read_text())
     assert settings.pop("half_pixel_centers") is False
     assert Limits(**settings) == Limits(seconds=5)
+
+
+def test_a_decoder_knows_nothing_of_its_users_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "key.json")
+    script = """
+import os, sys
+sys.exit("seen" if "GOOGLE_APPLICATION_CREDENTIALS" in os.environ else "not seen")
+"""
+    acts_as(script, tmp_path, monkeypatch)
+    one = Decoder("x.mp4", Limits(), True)
+    with pytest.raises(InputError, match=r"its decoder failed \(not seen\)"):
+        list(one.frames())
+    one.close()

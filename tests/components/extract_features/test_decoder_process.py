@@ -14,12 +14,13 @@ import pytest
 
 from components.extract_features.decoder import Decoder
 from components.extract_features.decoder_process import MET_FIELDS, TRACK_FIELDS, Limits
-from components.extract_features.media import SAMPLE_RATE, Media
+from components.extract_features.media import Media
 from components.extract_features.sampling import Sampling
 from tests.components.extract_features.clips import even, real_clip, tone, turned, write_clip
 from tests.conftest import ROOT
 from trainer.errors import InputError
 from trainer.feature_networks.bilinear import resize
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
 TENTH = Fraction(1, 10)
 SOUND = (tone(6, SAMPLE_RATE), SAMPLE_RATE, "aac")

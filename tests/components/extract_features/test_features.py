@@ -5,11 +5,12 @@ import pytest
 
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Networks, Pace, Refused, features_of
-from components.extract_features.media import SAMPLE_RATE, Media
+from components.extract_features.media import Media
 from components.extract_features.sampling import Sampling
 from tests.components.extract_features.conftest import NETWORKS
 from trainer.feature_networks import log_mel
 from trainer.feature_networks.bilinear import resize
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
 
 def directly(path):

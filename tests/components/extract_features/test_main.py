@@ -84,11 +84,12 @@ def decoders():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_killed_it_leaves_no_decoder_and_goes_on_later(number, clips, tmp_path):
-    rows = [
-        f"{path},{path.stem[:-1]},{path.stem}-{copy}\n"
-        for copy in range(12) for path in sorted(clips.glob("*.mp4"))
-    ]  # fmt: skip
-    (tmp_path / "list.csv").write_text("video,labels,id\n" + "".join(rows))
+    rows = []
+    for copy in range(12):
+        for path in sorted(clips.glob("*.mp4")):
+            (tmp_path / f"{path.stem}-{copy}.mp4").symlink_to(path)
+            rows.append(f"{path.stem}-{copy}.mp4,{path.stem[:-1]}\n")
+    (tmp_path / "list.csv").write_text("video,labels\n" + "".join(rows))
     others = set(decoders())
     output = tmp_path / "out"
     arguments = [

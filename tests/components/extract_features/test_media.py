@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from components.extract_features.media import SAMPLE_RATE, Media, upright
+from components.extract_features.media import Media, upright
 from components.extract_features.sampling import Sampling
 from tests.components.extract_features.clips import (
     even,
@@ -22,6 +22,7 @@ from tests.components.extract_features.clips import (
     write_clip,
 )
 from trainer.errors import InputError
+from trainer.feature_networks.log_mel import SAMPLE_RATE
 
 TENTH = Fraction(1, 10)
 RATES = (8_000, 44_100, 48_000)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from components.extract_features import beam_pass, step
+from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace
 from components.extract_features.step import run_extract
 from tests.components.extract_features.conftest import CLASSES, NETWORKS, request_of
@@ -148,6 +149,8 @@ def test_what_fails_is_a_dead_letter(listed, clips, tmp_path, capsys):
     with pytest.raises(InputError, match=r"2 of the 11 videos .* max_failed, 0\.1"):
         run_extract(request_of(listed, max_failed=0.1), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+    letters = (tmp_path / "other.failed.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in letters] == failed
 
 
 def test_nothing_is_written_where_no_video_has_features(tmp_path):
@@ -189,7 +192,8 @@ def test_by_content_nothing_is_written_twice(listed, tmp_path, capsys):
     capsys.readouterr()
     assert run_extract(request, tmp_path / "all") == (first, summary)
     assert "nothing changed" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == times
+    again = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert {path for path in times if again[path] != times[path]} == {first / "summary.json"}
     listed.write_text(listed.read_text().replace("red", "pink", 1))
     second, _ = run_extract(request, tmp_path / "all")
     assert second != first
@@ -199,6 +203,7 @@ def test_by_content_nothing_is_written_twice(listed, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"limits": Limits(frames=361)}, "frames is 361, expected at most 360"),
         ({"workers": 0}, "workers is 0, expected at least 1"),
         ({"pace": Pace(0, 1)}, "batch_size is 0"),
         ({"max_failed": 2.0}, "max_failed is 2.0, expected 0 to 1"),

@@ -101,7 +101,7 @@ def test_a_source_of_one_column(listed):
         ("video,split\na.mp4,training\n", ["row 2", "split is 'training'"]),
         ("video,split\na.mp4,Train\n", ["row 2", "split is 'Train'"]),
         ("video,id\na.mp4,x\nb.mp4,x\n", ["row 3", "'x' is there already", "row 2"]),
-        ("a.mp4\nb.mp4\na.mp4\n", ["row 3", "'a' is there already", "row 1"]),
+        ("a.mp4\nb.mp4\na.mp4\n", ["row 3", "a.mp4 is there already", "row 1"]),
         ("video,id\na.mp4,b\nb.mp4,\n", ["row 3", "'b' is there already"]),
         (f"video,id\na.mp4,{'é' * 33}\n", ["row 2", "longer than 64 bytes"]),
         ("a.mp4," + "9" * 5000 + "\n", ["row 1", "no index of a class"]),

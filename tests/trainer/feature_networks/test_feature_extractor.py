@@ -16,7 +16,8 @@ from trainer.feature_networks.feature_extractor import (
     parse_feature_extractor,
     read_feature_extractor,
 )
-from trainer.feature_networks.projection import Projection
+from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
+from trainer.feature_networks.projection import YOUTUBE8M, Projection
 from trainer.manifest import Manifest
 
 INCEPTION, VGGISH = NetworkId("inception-v3-imagenet", "a" * 32), NetworkId("vggish", "b" * 32)
@@ -49,13 +50,21 @@ def test_it_is_read_as_it_was_written(extractor, tmp_path):
     [
         {"rgb_network": NetworkId("inception-v3-imagenet", "c" * 32)},
         {"audio_network": NetworkId("other", "b" * 32)},
-        {"seconds": 100},
-        {"frames": 100},
         {"seed": 0},
     ],
 )
 def test_what_changes_codes_changes_the_digest(extractor, change):
     assert dataclasses.replace(extractor, **change).digest != extractor.digest
+    shorter = dataclasses.replace(extractor, seconds=100, frames=100)
+    assert shorter.digest == extractor.digest
+
+
+def test_the_public_pca_goes_with_its_network_alone(extractor):
+    public = dataclasses.replace(extractor.rgb, source=YOUTUBE8M)
+    with pytest.raises(InputError, match="another network"):
+        dataclasses.replace(extractor, rgb=public)
+    own = NetworkId(YOUTUBE8M_NETWORK, "d" * 32)
+    dataclasses.replace(extractor, rgb=public, rgb_network=own)
 
 
 def test_another_projection_is_another_extractor(extractor):
@@ -69,7 +78,7 @@ def test_random_weights_are_marked(extractor):
 
 def test_other_networks_are_refused(extractor):
     extractor.check_networks(INCEPTION, VGGISH, "f")
-    with pytest.raises(InputError, match=r"f: its features of frames .* aaaa, found .* ccc"):
+    with pytest.raises(InputError, match=r"f: its features of frames .*aaaa, found .*ccc"):
         extractor.check_networks(NetworkId(INCEPTION.name, "c" * 32), VGGISH, "f")
     with pytest.raises(InputError, match="f: its features of sound"):
         extractor.check_networks(INCEPTION, NetworkId("other", "b" * 32), "f")
@@ -82,13 +91,15 @@ def test_a_model_keeps_what_its_data_was_made_by(extractor, tmp_path):
     place = str(tmp_path / "data" / FEATURE_EXTRACTOR)
     manifest = Manifest("s", "frame", 2, (), feature_extractor=place, features_mark="bad")
     assert extractor_facts(manifest) == {
-        "feature_extractor": extractor.digest, "features_mark": "bad",
+        "feature_extractor": extractor.digest, "features_of": "", "features_mark": "bad",
     }  # fmt: skip
     keep_extractor(manifest, tmp_path / "model")
     kept = tmp_path / "model" / FEATURE_EXTRACTOR
     assert kept.read_bytes() == (tmp_path / "data" / FEATURE_EXTRACTOR).read_bytes()
     unknown = Manifest("s", "frame", 2, ())
-    assert extractor_facts(unknown) == {"feature_extractor": "", "features_mark": ""}
+    assert extractor_facts(unknown) == {
+        "feature_extractor": "", "features_of": "", "features_mark": "",
+    }  # fmt: skip
     (tmp_path / "other").mkdir()
     keep_extractor(unknown, tmp_path / "other")
     assert not list((tmp_path / "other").iterdir())
