@@ -144,12 +144,18 @@ class ExportedModel:
         """A record that it can score.
 
         Raises:
-            InputError: no record of its level.
+            InputError: no record of its level, or one of other features than it takes.
         """
         video = records.parse(record)
         if video.level != self.level:
             raise record.error(
                 f"is a {video.level}-level record, the model takes {self.level}-level ones"
+            )
+        expected = self.about.get("feature_extractor")
+        if expected and video.extractor and video.extractor != expected:
+            raise record.error(
+                f"its features were made by the extractor {video.extractor[:12]}, the model takes "
+                f"those of {expected[:12]}"
             )
         return video
 

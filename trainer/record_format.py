@@ -33,6 +33,8 @@ SEGMENT_LABELS_KEY, SEGMENT_SCORES_KEY = "segment_labels", "segment_scores"
 SEGMENT_START_KEY, SEGMENT_END_KEY = "segment_start_times", "segment_end_times"
 FEATURES_KEY = "features"
 """Context of a record of an own video: what is wrong with its features, such as random weights."""
+EXTRACTOR_KEY = "extractor"
+"""Context of a record of an own video: digest of the feature extractor that made it."""
 SILENCE_KEY = "silence"
 """Context of a record of an own video without sound: 1."""
 SEGMENT_FRAMES = 5

@@ -26,6 +26,7 @@ from trainer.example_proto import Example, SequenceExample
 from trainer.record_format import (
     AUDIO_KEY,
     AUDIO_SIZE,
+    EXTRACTOR_KEY,
     FEATURE_SIZE,
     FEATURES_KEY,
     FRAME,
@@ -114,6 +115,7 @@ class VideoRecord:
         segments: ratings, if the record has any.
         mark: what its maker says is wrong with its features; empty: nothing.
         silent: whether its maker says that the video has no sound.
+        extractor: digest of the feature extractor that made it; empty: not known.
 
     The features of a parsed record are views of its bytes: read-only, neither contiguous nor
     aligned.
@@ -126,6 +128,7 @@ class VideoRecord:
     segments: Segments | None = None
     mark: str = ""
     silent: bool = False
+    extractor: str = ""
 
     @property
     def level(self) -> Level:
@@ -159,9 +162,12 @@ def _parse_in_place(record: Record) -> VideoRecord | None:
     context, lists = layout.context, layout.lists
     labels = record_layout.integers(payload, context.get(_LABELS, _NO_INTEGERS))
     ids = [record_layout.single_bytes(payload, context[key]) for key in _IDS if key in context]
-    mark = record_layout.single_bytes(payload, context[_MARK]) if _MARK in context else b""
+    mark, extractor = (
+        record_layout.single_bytes(payload, context[key]) if key in context else b""
+        for key in (_MARK, _EXTRACTOR)
+    )
     silence = record_layout.integers(payload, context.get(_SILENCE, _NO_INTEGERS))
-    if labels is None or None in ids or mark is None or silence is None:
+    if labels is None or None in ids or None in (mark, extractor, silence):
         return None
     rgb: NDArray[np.uint8] | NDArray[np.float32] | None
     audio: NDArray[np.uint8] | NDArray[np.float32] | None
@@ -182,14 +188,16 @@ def _parse_in_place(record: Record) -> VideoRecord | None:
         if rgb is None or audio is None:
             return None
     found = np.array(labels, np.int64)
-    return VideoRecord(_video_id(ids), found, rgb, audio, None, id_text(mark), any(silence))
+    said = id_text(mark or b""), any(silence or ()), id_text(extractor or b"")
+    return VideoRecord(_video_id(ids), found, rgb, audio, None, *said)
 
 
 _LABELS, _RGB, _AUDIO = LABELS_KEY.encode(), RGB_KEY.encode(), AUDIO_KEY.encode()
 _MEAN_RGB, _MEAN_AUDIO = MEAN_RGB_KEY.encode(), MEAN_AUDIO_KEY.encode()
 _IDS = tuple(key.encode() for key in ID_KEYS)
 _MARK, _SILENCE = FEATURES_KEY.encode(), SILENCE_KEY.encode()
-_READ_IN_PLACE = {*_IDS, _LABELS, _MEAN_RGB, _MEAN_AUDIO, _MARK, _SILENCE}
+_EXTRACTOR = EXTRACTOR_KEY.encode()
+_READ_IN_PLACE = {*_IDS, _LABELS, _MEAN_RGB, _MEAN_AUDIO, _MARK, _SILENCE, _EXTRACTOR}
 _NO_INTEGERS = (record_layout.INT64, 0, 0)
 
 
@@ -213,16 +221,21 @@ def parse_message(record: Record) -> VideoRecord:
     context, lists = message.context.feature, message.feature_lists.feature_list
     labels = np.array(_values(record, context, LABELS_KEY, "int64_list"), np.int64)
     ids = [value for key in ID_KEYS for value in _values(record, context, key, "bytes_list", 1)]
-    mark = id_text(next(iter(_values(record, context, FEATURES_KEY, "bytes_list", 1)), b""))
+    mark, extractor = (
+        id_text(next(iter(_values(record, context, key, "bytes_list", 1)), b""))
+        for key in (FEATURES_KEY, EXTRACTOR_KEY)
+    )
     silent = any(_values(record, context, SILENCE_KEY, "int64_list"))
     if MEAN_RGB_KEY in context or MEAN_AUDIO_KEY in context:
         rgb = _mean_feature(record, context, MEAN_RGB_KEY, RGB_SIZE)
         audio = _mean_feature(record, context, MEAN_AUDIO_KEY, AUDIO_SIZE)
-        return VideoRecord(_video_id(ids), labels, rgb, audio, None, mark, silent)
+        return VideoRecord(_video_id(ids), labels, rgb, audio, None, mark, silent, extractor)
     rgb_codes = _frame_feature(record, lists, RGB_KEY, RGB_SIZE)
     audio_codes = _frame_feature(record, lists, AUDIO_KEY, AUDIO_SIZE)
     segments = _segments(record, context)
-    return VideoRecord(_video_id(ids), labels, rgb_codes, audio_codes, segments, mark, silent)
+    return VideoRecord(
+        _video_id(ids), labels, rgb_codes, audio_codes, segments, mark, silent, extractor
+    )
 
 
 def values_if_not_finite(record: Record) -> NDArray[np.float32] | None:
@@ -370,6 +383,8 @@ def encode(video: VideoRecord) -> bytes:
     context[LABELS_KEY].int64_list.value.extend(video.labels.tolist())
     if video.mark:
         context[FEATURES_KEY].bytes_list.value.append(video.mark.encode())
+    if video.extractor:
+        context[EXTRACTOR_KEY].bytes_list.value.append(video.extractor.encode())
     if video.silent:
         context[SILENCE_KEY].int64_list.value.append(1)
     if video.level == FRAME:

@@ -11,7 +11,7 @@ from typing import Any
 from components.download.cloud_storage import CloudStorage, StoredObject
 from components.download.object_reader import read_object
 from components.download.plan import RemoteFile
-from components.download.proofs import INDEX, Proof, Proofs
+from components.download.proofs import INDEX, Proof, Proofs, said_by
 from components.download.servers import Servers
 from components.download.sink import CRC32C, MD5, Sink
 from components.download.upload import Place, Upload
@@ -135,7 +135,7 @@ class BucketStore:
         assert passed.first is not None
         video = records.parse(passed.first)
         other = f"{CRC32C}{stored.crc32c}"
-        proof = Proof(_stamp(stored), md5, other, passed.count, video.level, video.mark)
+        proof = Proof(_stamp(stored), md5, other, passed.count, *said_by(video))
         return self.proofs.add(stored.uri, proof)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from components.download.partial_file import PartialFile
 from components.download.plan import RemoteFile
-from components.download.proofs import INDEX, Proof, Proofs
+from components.download.proofs import INDEX, Proof, Proofs, said_by
 from components.download.sink import CRC32C, MD5, Digests, Sink
 from trainer import records, tfrecord
 from trainer.errors import InputError
@@ -139,7 +139,7 @@ class LocalStore:
             os.close(descriptor)
         video = records.parse(first)
         other = checksum if checksum.startswith(CRC32C) else ""
-        self.proofs.add(str(path), Proof(stamp, md5, other, len(index), video.level, video.mark))
+        self.proofs.add(str(path), Proof(stamp, md5, other, len(index), *said_by(video)))
 
 
 def known_file(path: Path, proofs: Proofs) -> Proof | None:
@@ -160,13 +160,12 @@ def prove_file(path: Path, proofs: Proofs) -> Proof:
     if known:
         return known
     stamp = _stamp(path)
-    count, level, mark = 0, records.FRAME, ""
+    count, said = 0, (records.FRAME, "", "")
     for record in records.read_records(path):
         if not count:
-            video = records.parse(record)
-            level, mark = video.level, video.mark
+            said = said_by(records.parse(record))
         count += 1
-    return proofs.add(str(path), Proof(stamp, md5_of(path), "", count, level, mark))
+    return proofs.add(str(path), Proof(stamp, md5_of(path), "", count, *said))
 
 
 def md5_of(path: Path) -> str:

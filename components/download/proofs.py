@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.errors import InputError
 from trainer.progress import say
-from trainer.records import Level
+from trainer.records import Level, VideoRecord
 
 INDEX = "index.json"
 
@@ -25,7 +25,8 @@ class Proof:
         checksum: another one that it was proved by; empty: none.
         records: how many it has.
         level: frame or video.
-        mark: what its first record says is wrong with its features.
+        mark, extractor: what its first record says is wrong with its features, and the digest of
+            what made them.
     """
 
     stamp: tuple[int, ...]
@@ -34,10 +35,16 @@ class Proof:
     records: int
     level: Level
     mark: str = ""
+    extractor: str = ""
 
     @property
     def bytes(self) -> int:
         return self.stamp[0]
+
+
+def said_by(first: VideoRecord) -> tuple[Level, str, str]:
+    """What a shard's first record says of all of them: level, mark and extractor."""
+    return first.level, first.mark, first.extractor
 
 
 class Proofs:

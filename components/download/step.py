@@ -219,6 +219,18 @@ def _sample_folder(config: Config, root: Path) -> Path:
     return folder
 
 
+def _check_extractor(data: _Data, extractor: Extra | None) -> None:
+    """Raise `InputError` if records say that they were made by another one than is beside them."""
+    made = extractor.feature_extractor().digest if extractor else ""
+    for _, uri, proof in data.shards:
+        if proof.extractor and proof.extractor != made:
+            beside = f"that of {extractor.uri} is {made[:12]}" if extractor else "it is not there"
+            raise InputError(
+                f"{uri}: its records were made by the feature extractor {proof.extractor[:12]}, "
+                f"expected {EXTRACTOR} of it in {data.where} or above it; {beside}"
+            )
+
+
 def _manifest(source: str, data: _Data, config: Config) -> Manifest:
     levels = {proof.level: uri.rpartition("/")[2] for _, uri, proof in reversed(data.shards)}
     if len(levels) > 1:
@@ -254,6 +266,7 @@ def _manifest(source: str, data: _Data, config: Config) -> Manifest:
     # Only of the sample is it known what its labels were drawn from.
     oracle = data.extras.get(ORACLE) if source == SAMPLE else None
     extractor = data.extras.get(EXTRACTOR)
+    _check_extractor(data, extractor)
     marks = {proof.mark for _, _, proof in data.shards} - {""}
     if extractor and (mark := extractor.feature_extractor().mark):
         marks.add(mark)

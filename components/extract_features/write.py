@@ -52,15 +52,19 @@ def write_shards(
             path.parent.mkdir(exist_ok=True)
             facts: list[dict[str, Any]] = []
             part = of_split[start : start + size]
-            count = records.write_records(path, _payloads(part, work, extractor.mark, facts))
+            count = records.write_records(path, _payloads(part, work, extractor, facts))
             for one in facts:
                 one["shard"] = f"{split}/{path.name}"
             yield split, path, count, facts
 
 
 def _payloads(
-    videos: Iterable[tuple[Video, str]], work: WorkFolder, mark: str, facts: list[dict[str, Any]]
+    videos: Iterable[tuple[Video, str]],
+    work: WorkFolder,
+    extractor: FeatureExtractor,
+    facts: list[dict[str, Any]],
 ) -> Iterator[bytes]:
+    mark, digest = extractor.mark, extractor.digest
     for video, file in videos:
         about, codes = work.read(file)
         facts.append(_facts(video, about))
@@ -72,6 +76,7 @@ def _payloads(
                 codes["audio"],
                 mark=mark,
                 silent=not about["has_audio"],
+                extractor=digest,
             )
         )
 

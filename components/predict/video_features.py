@@ -131,6 +131,7 @@ def look_at(
         extractor.audio.codes(found.audio),
         mark=extractor.mark,
         silent=not found.facts["has_audio"],
+        extractor=extractor.digest,
     )
     return SeenVideo(record, {"bytes": size, **found.facts}, frames, extractor)
 

@@ -45,7 +45,7 @@ def contents(video):
     rated = video.segments
     arrays = [video.labels, video.rgb, video.audio]
     arrays += [rated.starts, rated.labels, rated.scores] if rated else []
-    said = video.video_id, video.level, video.mark, video.silent
+    said = video.video_id, video.level, video.mark, video.silent, video.extractor
     return *said, [(a.dtype, a.shape, a.tobytes()) for a in arrays]
 
 
@@ -212,6 +212,7 @@ def test_what_every_known_writer_writes_is_read_in_place(rng, monkeypatch):
     import tensorflow as tf
 
     frame, mean = frame_video(rng, 3), mean_video(rng)
+    own = dataclasses.replace(frame, mark="bad", silent=True, extractor="a")
     old = SequenceExample.FromString(records.encode(frame))
     old.context.feature["video_id"].bytes_list.value.append(b"old")
     del old.context.feature["id"]
@@ -229,7 +230,11 @@ def test_what_every_known_writer_writes_is_read_in_place(rng, monkeypatch):
         (old.SerializeToString(), "old", [1, 3]),
         (empty_list.SerializeToString(), "abcd", []),
         (no_labels.SerializeToString(), "abcd", []),
-        (records.encode(dataclasses.replace(frame, mark="bad", silent=True)), "abcd", [1, 3]),
+        (
+            records.encode(own),
+            "abcd",
+            [1, 3],
+        ),
     ]
     expected = [outcome(records.parse_message, payload) for payload, _, _ in cases]
     monkeypatch.setattr(records, "parse_message", None)
@@ -244,7 +249,9 @@ def test_what_is_wrong_with_features_is_said_by_their_record(rng):
         plain = records.encode(video)
         marked = records.encode(dataclasses.replace(video, mark="random weights (seed 1)"))
         silent = records.encode(dataclasses.replace(video, silent=True))
+        made = records.encode(dataclasses.replace(video, extractor="abcd"))
         for parse in (records.parse, records.parse_message):
+            assert [parse(record_of(one)).extractor for one in (plain, made)] == ["", "abcd"]
             found = [parse(record_of(payload)) for payload in (plain, marked, silent)]
             assert [one.mark for one in found] == ["", "random weights (seed 1)", ""]
             assert [one.silent for one in found] == [False, False, True]

@@ -18,7 +18,7 @@ KEYS = tuple(
     key.encode()
     for key in (
         *records.ID_KEYS, records.LABELS_KEY, records.RGB_KEY, records.AUDIO_KEY,
-        records.FEATURES_KEY, "silence",
+        records.FEATURES_KEY, "silence", "extractor",
         records.MEAN_RGB_KEY, records.MEAN_AUDIO_KEY, records.SEGMENT_LABELS_KEY,
         records.SEGMENT_START_KEY, records.SEGMENT_SCORES_KEY, "other",
     )

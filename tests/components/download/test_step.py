@@ -69,6 +69,25 @@ def test_records_of_random_networks_say_so_without_a_manifest(tiny_sample, tmp_p
         assert manifest.features_mark == "random weights (seed 0)"
 
 
+def test_records_and_their_extractor_belong_together(tiny_sample, tmp_path):
+    ids = NetworkId("inception-v3-imagenet", "a" * 32), NetworkId("vggish", "b" * 32)
+    one = Projection(np.zeros(2), np.eye(2), None, "fitted")
+    extractor = FeatureExtractor(*ids, one, one, 360, 300)
+    shard = next(iter(sorted(tiny_sample.rglob("train*.tfrecord"))))
+    made = [
+        records.encode(dataclasses.replace(records.parse(one), extractor=extractor.digest))
+        for one in records.read_records(shard)
+    ]
+    records.write_records(shard, made)
+    with pytest.raises(InputError, match=rf"made by the feature extractor .*{FEATURE_EXTRACTOR}"):
+        download(tiny_sample, tmp_path / "state")
+    dataclasses.replace(extractor, seed=1).write(tiny_sample)
+    with pytest.raises(InputError, match=rf"made by the feature extractor .*{FEATURE_EXTRACTOR}"):
+        download(tiny_sample, tmp_path / "state")
+    extractor.write(tiny_sample)
+    assert download(tiny_sample, tmp_path / "state")[1].feature_extractor
+
+
 def test_the_sample_is_made_once_and_mended(tmp_path, capsys):
     uri, manifest = download("sample", tmp_path)
     made = "makes the built-in sample"

@@ -46,6 +46,7 @@ def test_records_are_those_of_the_videos(listed, clips, tmp_path):
     assert video.labels.tolist() == [1, 3]
     assert video.silent
     assert video.mark == "random weights (seed 3)"
+    assert video.extractor == summary["feature_extractor"] == read_feature_extractor(place).digest
     assert video.num_frames == 4
     assert not seen["green1"][0].silent
     facts = [json.loads(line) for line in (place / "videos.jsonl").read_text().splitlines()]
