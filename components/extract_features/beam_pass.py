@@ -24,7 +24,12 @@ from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace, Refused, VideoFeatures, features_of
 from components.extract_features.networks import NetworkSource, load_networks
 from components.extract_features.work_folder import WorkFolder
-from components.statistics.engines import engine_errors, is_in_process, run_pipeline
+from components.statistics.engines import (
+    beam_says_nothing,
+    engine_errors,
+    is_in_process,
+    run_pipeline,
+)
 from trainer.feature_networks.feature_extractor import FeatureExtractor
 from trainer.feature_networks.projection import Projection
 from trainer.files import local_path
@@ -233,7 +238,8 @@ def project_videos(
 def _run(elements: Sequence[object], work: beam.DoFn, options: PipelineOptions) -> None:
     if not elements:
         return
-    with engine_errors(options):
+    quiet = beam_says_nothing() if is_in_process(options) else contextlib.nullcontext()
+    with quiet, engine_errors(options):
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = (

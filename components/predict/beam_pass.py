@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from components.predict.beam_inference import ExportedModelHandler
 from components.predict.scoring import Outcome, Settings, of_json, to_json
 from components.predict.windows import InputShard, Piece, Window, pieces_of, read_windows
-from components.statistics.engines import engine_errors, is_in_process, run_pipeline
+from components.statistics.engines import (
+    beam_says_nothing,
+    engine_errors,
+    is_in_process,
+    run_pipeline,
+)
 from components.statistics.results import results_folder
 from trainer.errors import InputError
 from trainer.progress import Progress, say
@@ -125,7 +129,7 @@ def predict_by_beam(
     progress = is_in_process(options)
     if not progress:
         say("predict", "workers score; the next line comes when they are done")
-    quiet = _beam_says_nothing() if progress else contextlib.nullcontext()
+    quiet = beam_says_nothing() if progress else contextlib.nullcontext()
     with quiet, results_folder(options, "predict") as folder, engine_errors(options):
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -140,18 +144,6 @@ def predict_by_beam(
         for number in range(len(shards)):
             yield from _read(_part(folder, number), settings.window)
             joined.advance()
-
-
-@contextlib.contextmanager
-def _beam_says_nothing() -> Iterator[None]:
-    """In this process what Beam logs of an error is raised as well."""
-    log = logging.getLogger("apache_beam")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _part(folder: str, number: int) -> str:

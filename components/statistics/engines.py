@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ from trainer.termination import ended_by_signals
 
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Beam's own engine in this process. `DirectRunner` may fetch and start another one (Prism)."""
+_WHERE = re.compile(r" \[while running '.*'\]$", re.DOTALL)
+_SYSTEM = re.compile(r"\w+Error: \[Errno \d+\] (?P<what>[^:\n]+?)(?:: '(?P<path>[^']+)')?(?= \[|$)")
+"""What Beam makes of an error of the system, such as a full disk."""
 LARGE_BYTES = 4 << 30
 """From so many bytes on a process for each core pays for its start."""
 
@@ -128,8 +132,8 @@ def engine_errors(options: PipelineOptions) -> Iterator[None]:
     try:
         with watched_workers(options):
             yield
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(_WHERE.sub("", str(error))) from None
     except (grpc.RpcError, grpc.FutureTimeoutError, ConnectionError, TimeoutError) as error:
         raise _gone(where, error) from None
     except RuntimeError as error:
@@ -139,6 +143,9 @@ def engine_errors(options: PipelineOptions) -> Iterator[None]:
                 f"a worker of the Beam engine {where} died before it was done (killed, or out of "
                 "memory); nothing was written, run the step again, if need be with fewer workers"
             ) from None
+        if found := _SYSTEM.match(text):
+            where = f"{found['path']}: " if found["path"] else ""
+            raise InputError(f"{where}{found['what']}") from None
         if re.search(r"Pipeline \S+ failed in state|Job did not reach to a terminal", text):
             raise InputError(f"the Beam engine {where}: {_first_line(error)}") from None
         raise
@@ -149,6 +156,18 @@ def engine_errors(options: PipelineOptions) -> Iterator[None]:
         ):
             raise _gone(where, error) from None
         raise
+
+
+@contextlib.contextmanager
+def beam_says_nothing() -> Iterator[None]:
+    """In this process what Beam logs of an error is raised as well."""
+    log = logging.getLogger("apache_beam")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _gone(where: str, error: BaseException) -> InputError:

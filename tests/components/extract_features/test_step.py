@@ -1,6 +1,7 @@
 """Videos to records, whole: the same bytes whoever makes them, nothing lost when it ends early."""
 
 import dataclasses
+import errno
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from components.extract_features import beam_pass, step
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace
 from components.extract_features.step import run_extract
+from components.extract_features.work_folder import WorkFolder
 from tests.components.extract_features.conftest import CLASSES, NETWORKS, request_of
 from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import read_feature_extractor
@@ -152,6 +154,18 @@ def test_what_fails_is_a_dead_letter(listed, clips, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
     letters = (tmp_path / "other.failed.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in letters] == failed
+
+
+def test_a_full_disk_is_one_line(listed, tmp_path, monkeypatch, caplog):
+    def full(self, name, *rest):
+        path = str(self.path / name)
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(WorkFolder, "write", full)
+    with pytest.raises(InputError, match=r"^/.*\.npz: No space left on device$"):
+        run_extract(request_of(listed), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not caplog.records
 
 
 def test_nothing_is_written_where_no_video_has_features(tmp_path):
