@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
@@ -249,13 +248,3 @@ def _run(elements: Sequence[object], work: beam.DoFn, options: PipelineOptions) 
             )
 
         run_pipeline(build, options, STEP)
-
-
-def merged_projection(sums: ValueCovariance, size: int, source: str) -> Projection:
-    """The PCA of features, fitted."""
-    if not sums.count:  # no video has sound
-        size_of_feature = len(sums.mean)
-        nothing = np.zeros(size_of_feature), np.zeros((size, size_of_feature)), np.zeros(size)
-        return Projection(*nothing, source)
-    mean, covariance = sums.mean_and_covariance()
-    return Projection.fitted(mean, covariance, sums.count, size, source)

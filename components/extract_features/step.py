@@ -28,7 +28,6 @@ from components.extract_features.beam_pass import (
     Job,
     extract_videos,
     fit_projections,
-    merged_projection,
     project_videos,
 )
 from components.extract_features.decoder_process import Limits
@@ -45,7 +44,7 @@ from components.extract_features.write import (
     write_manifest,
     write_shards,
 )
-from components.statistics.engines import engine_options, is_service
+from components.statistics.engines import arguments_of, engine_options, is_service
 from trainer import record_format, records
 from trainer.errors import InputError
 from trainer.feature_networks import log_mel
@@ -54,6 +53,7 @@ from trainer.feature_networks.feature_extractor import (
     NetworkId,
     read_feature_extractor,
 )
+from trainer.feature_networks.projection import Projection
 from trainer.files import (
     atomic_directory,
     check_output,
@@ -137,7 +137,7 @@ def run_extract(request: Request, output: str | Path) -> tuple[Path, dict[str, A
     _check(request)
     if not request.by_content:
         check_output(place, request.overwrite, SUMMARY, "folder of an extraction")
-    options = engine_options(_beam_arguments(request))
+    options = engine_options(arguments_of(request.workers, request.beam_arguments))
     start = time.monotonic()
     listed = _listed(request)
     known = _known_extractor(request)
@@ -211,15 +211,6 @@ def _check(request: Request) -> None:
     ):
         if value < 1:
             raise InputError(f"{name} is {value}, expected at least 1")
-
-
-def _beam_arguments(request: Request) -> list[str]:
-    given = list(request.beam_arguments)
-    if request.workers == 1:
-        return given
-    if given:
-        raise InputError("workers is of Beam's own engine; beside Beam's options give Beam's own")
-    return [f"--direct_num_workers={request.workers}", "--direct_running_mode=multi_processing"]
 
 
 def _listed(request: Request) -> VideoList:
@@ -349,8 +340,8 @@ def _fitted(
     sums = fit_projections(files, work, f"covariance-{name}", options)
     frames = sums["rgb"].count
     source = f"{FITTED} on {frames:,} frames of {len(files):,} videos"
-    rgb = merged_projection(sums["rgb"], RGB_SIZE, source)
-    audio = merged_projection(sums["audio"], AUDIO_SIZE, source)
+    rgb = Projection.of_sums(sums["rgb"], RGB_SIZE, source)
+    audio = Projection.of_sums(sums["audio"], AUDIO_SIZE, source)
     say(STEP, f"PCA {source}: {rgb.rank:,} directions of frames, {audio.rank:,} of sound")
     if frames < _FEW_FRAMES:
         say(

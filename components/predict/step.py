@@ -21,7 +21,7 @@ from components.predict.inputs import (
 from components.predict.prediction_files import SUMMARY, PredictionFiles
 from components.predict.scoring import Settings
 from components.predict.table import table_of
-from components.statistics.engines import engine_options
+from components.statistics.engines import arguments_of, engine_options
 from trainer.errors import InputError
 from trainer.files import atomic_directory, check_output, write_json
 from trainer.progress import duration, say
@@ -91,7 +91,7 @@ def run_predict(request: Request, output: str | Path) -> dict[str, Any]:
     settings = Settings(request.batch_size, request.segments, top_k)
     start = time.monotonic()
     if request.engine == BEAM:
-        options = engine_options(_beam_arguments(request))
+        options = engine_options(arguments_of(request.workers, request.beam_arguments))
         outcomes = predict_by_beam(folder, shards, settings, options)
     else:
         outcomes = predict_directly(model, shards, settings)
@@ -137,15 +137,6 @@ def _check(request: Request, output: Path) -> None:
             raise InputError(f"{name} is {getattr(request, name)}, expected at least 1")
     if request.engine == DIRECT and (request.workers > 1 or request.beam_arguments):
         raise InputError("workers and Beam's options are of --engine beam")
-
-
-def _beam_arguments(request: Request) -> list[str]:
-    given = list(request.beam_arguments)
-    if request.workers == 1:
-        return given
-    if given:
-        raise InputError("workers is of Beam's own engine; beside Beam's options give Beam's own")
-    return [f"--direct_num_workers={request.workers}", "--direct_running_mode=multi_processing"]
 
 
 def _say_result(summary: dict[str, Any], files: PredictionFiles, output: str) -> None:

@@ -176,7 +176,7 @@ def _fitted(features: NDArray[np.float32], size: int) -> Projection:
     sums = ValueCovariance(features.shape[1])
     sums.add(features)
     source = f"fitted on {sums.count:,} frames of this one video"
-    return Projection.fitted(*sums.mean_and_covariance(), sums.count, size, source)
+    return Projection.of_sums(sums, size, source)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,19 @@ LARGE_BYTES = 4 << 30
 """From so many bytes on a process for each core pays for its start."""
 
 
+def arguments_of(workers: int, given: Sequence[str]) -> list[str]:
+    """Beam's options for so many processes of this machine, or those that are given.
+
+    Raises:
+        InputError: both are.
+    """
+    if workers == 1:
+        return list(given)
+    if given:
+        raise InputError("workers is of Beam's own engine; beside Beam's options give Beam's own")
+    return [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+
+
 def engine_options(arguments: Sequence[str], data_bytes: int = 0) -> PipelineOptions:
     """Checked options of an engine.
 

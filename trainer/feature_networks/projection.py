@@ -14,7 +14,7 @@ from trainer.errors import InputError
 from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK, in_pieces
 from trainer.feature_networks.youtube8m_pca import WHITENING, read_pca
 from trainer.record_format import quantise
-from trainer.statistics.covariance import principal_components
+from trainer.statistics.covariance import ValueCovariance, principal_components
 
 YOUTUBE8M = "youtube-8m"
 """Source of YouTube-8M's own projection."""
@@ -98,6 +98,14 @@ class Projection:
             InputError: a file is absent, damaged or of other sizes.
         """
         return cls(*read_pca(path), YOUTUBE8M)
+
+    @classmethod
+    def of_sums(cls, sums: ValueCovariance, size: int, source: str) -> Projection:
+        """`fitted` on what was summed up; of nothing (no video has sound) one to zeros."""
+        if sums.count:
+            return cls.fitted(*sums.mean_and_covariance(), sums.count, size, source)
+        width = len(sums.mean)
+        return cls(np.zeros(width), np.zeros((size, width)), np.zeros(size), source)
 
     @classmethod
     def fitted(

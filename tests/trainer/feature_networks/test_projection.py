@@ -14,6 +14,7 @@ from trainer.errors import InputError
 from trainer.feature_networks.matrix_data import MatrixData, parse_matrix
 from trainer.feature_networks.projection import YOUTUBE8M, Projection, check_pair
 from trainer.record_format import dequantise, quantise
+from trainer.statistics.covariance import ValueCovariance
 
 
 def fitted(rows, size, count=None):
@@ -102,6 +103,17 @@ def test_directions_without_data_give_zero(rng):
     for size in (0, 9):
         with pytest.raises(ValueError, match=f"size of 1 … 8, received {size}"):
             fitted(rows, size)
+
+
+def test_what_was_summed_up_is_fitted(rng):
+    rows = rng.normal(size=(40, 6)).astype(np.float32)
+    sums = ValueCovariance(6)
+    assert (Projection.of_sums(sums, 3, "test").codes(rows) == quantise([0.0])).all()
+    sums.add(rows[:25])
+    sums.add(rows[25:])
+    wide = rows.astype(np.float64)
+    expected = Projection.fitted(wide.mean(axis=0), np.cov(wide.T, bias=True), 40, 3, "test")
+    np.testing.assert_allclose(Projection.of_sums(sums, 3, "test").matrix, expected.matrix)
 
 
 def test_the_digest_is_of_the_numbers(rng):
