@@ -98,7 +98,9 @@ def _show(ran: Ran, parameters: dict[str, Any]) -> int:
     fingerprint = read_json(f"{statistics}/statistics.json")["data_fingerprint"]
     artifacts = {"example_statistics": statistics, "examples": _examples(parameters, fingerprint)}
     if parameters["model"]:
-        artifacts["predictions"] = ran.results.folder("predictions")
+        # Always runs, so no cache knows it.
+        (found,) = (ran.folder / "artifacts").glob("*/predict/predictions")
+        artifacts["predictions"] = str(found)
     ran.link(artifacts)
     summary = read_json(f"{artifacts['examples']}/{_SUMMARY}")
     folder = Path(os.path.relpath(ran.folder))
