@@ -172,10 +172,14 @@ def test_what_a_backend_would_stumble_on_is_found(spec, spoil, words):
         check_spec(spec, "golden")
 
 
-def test_the_command_writes_both_files(tmp_path, capsys):
+def test_the_command_writes_all_files(tmp_path, capsys):
     main(["--output", str(tmp_path), "--image", IMAGE])
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["nextvlad-training-kubernetes.yaml", "nextvlad-training-vertex.yaml"]
+    assert names == [
+        f"nextvlad-{one}-{place}.yaml"
+        for one in ("training", "videos")
+        for place in ("kubernetes", "vertex")
+    ]
     main(["--output", str(tmp_path)])
     assert code_digest() in capsys.readouterr().out
 
@@ -183,7 +187,7 @@ def test_the_command_writes_both_files(tmp_path, capsys):
 def test_a_configuration_gives_the_defaults(tmp_path):
     config = GOLDEN.parents[1] / "pipeline" / "configs" / "sample.yaml"
     main(["--output", str(tmp_path), "--config", str(config), "--set", "epochs=7"])
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("nextvlad-training-*.yaml"):
         spec = next(iter(yaml.safe_load_all(path.read_text())))
         defaults = spec["root"]["inputDefinitions"]["parameters"]
         assert defaults["epochs"]["defaultValue"] == 7
