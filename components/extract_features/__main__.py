@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from components.extract_features.feature_kinds import RANDOM
+from components.extract_features.feature_kinds import FEATURES, RANDOM
 from trainer.errors import reported
 from trainer.files import local_path
 from trainer.flags import FlagParser
@@ -40,13 +40,14 @@ def _extract(given: list[str]) -> int:
     from components.extract_features.decoder_process import Limits  # noqa: PLC0415
     from components.extract_features.features import Pace, decoders  # noqa: PLC0415
     from components.extract_features.networks import NetworkSource  # noqa: PLC0415
-    from components.extract_features.step import Request, run_extract  # noqa: PLC0415
+    from components.extract_features.request import Request  # noqa: PLC0415
+    from components.extract_features.step import run_extract  # noqa: PLC0415
 
+    kind = RANDOM if options.random_weights else options.features
     request = Request(
         videos=options.videos,
-        source=NetworkSource(
-            RANDOM if options.random_weights else options.features, options.weights, options.seed
-        ),
+        source=NetworkSource(kind, options.weights, options.seed) if kind else None,
+        weights=options.weights,
         pca=options.pca,
         extractor=options.extractor,
         vocabulary=(
@@ -94,9 +95,9 @@ def _parser() -> FlagParser:
     )  # fmt: skip
     how = parser.add_argument_group("networks")
     how.add_argument(
-        "--features", default="imagenet",
-        help="youtube8m (the Inception graph of 2015-12-05 and the public PCA, as the releases), "
-        "or imagenet (Keras's weights, and a PCA fitted on the videos) [default imagenet]",
+        "--features", default="",
+        help="; ".join(f"{name}: {words}" for name, words in FEATURES.items())
+        + " [default: the extractor's, or imagenet]",
     )  # fmt: skip
     how.add_argument(
         "--weights", default="weights", metavar="FOLDER",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from components.download.bucket_folder import in_bucket
 from components.download.cloud_storage import CloudStorage, UnusableObjectError
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace, Refused, VideoFeatures, features_of
+from components.extract_features.jobs import Job
 from components.extract_features.networks import NetworkSource, load_networks
 from components.extract_features.work_folder import WorkFolder
 from components.statistics.engines import (
@@ -44,40 +45,23 @@ _COVARIANCE_BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """A video to be extracted.
-
-    Attributes:
-        uri: of it.
-        file: name in the work folder of its features.
-        refused: name of the file that says why it has none.
-    """
-
-    uri: str
-    file: str
-    refused: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Extraction:
     """How videos are extracted.
 
     Attributes:
         source: of the networks.
         limits, pace: of decoding, and how much at once.
-        most_bytes: of a file in a bucket, which is copied to be decoded.
         work: where results go.
     """
 
     source: NetworkSource
     limits: Limits
     pace: Pace
-    most_bytes: int
     work: WorkFolder
 
 
 class ExtractVideos(beam.DoFn):
-    """Blocks of jobs → their files; gives back how many videos were done."""
+    """Blocks of jobs → their files."""
 
     def __init__(self, extraction: Extraction, total: int, progress: bool) -> None:
         self._extraction, self._total, self._shows_progress = extraction, total, progress
@@ -85,14 +69,14 @@ class ExtractVideos(beam.DoFn):
     def setup(self) -> None:
         self._progress = Progress(STEP, self._total, "videos")
 
-    def process(self, jobs: Sequence[Job]) -> Iterator[int]:
+    def process(self, jobs: Sequence[Job]) -> None:
         extraction = self._extraction
         # A block that an engine repeats may have been done in part.
         there = extraction.work.names()
         jobs = [job for job in jobs if job.file not in there]
         networks = load_networks(extraction.source)
         with tempfile.TemporaryDirectory() as scratch:
-            paths = _Paths(jobs, Path(scratch), extraction.most_bytes)
+            paths = _Paths(jobs, Path(scratch), extraction.limits.most_bytes)
             found = features_of(paths, networks, extraction.limits, extraction.pace)
             with contextlib.closing(found):
                 for place, (job, features) in enumerate(zip(jobs, found, strict=True)):
@@ -100,7 +84,6 @@ class ExtractVideos(beam.DoFn):
                     paths.done(place)
                     if self._shows_progress:
                         self._progress.advance(note=job.uri.rpartition("/")[2])
-        yield len(jobs)
 
 
 def write_features(work: WorkFolder, job: Job, found: VideoFeatures | Refused) -> None:

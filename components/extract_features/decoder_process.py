@@ -46,6 +46,7 @@ class Limits:
         waiting_seconds: that its reader may wait for it, all in all: more than the processor's, as
             other work shares the processors.
         most_pixels: of a frame.
+        most_bytes: of a file in a bucket, which is copied to be decoded.
         accept_damaged: whether a video that is cut off or has packets that do not decode counts
             for what of it does.
     """
@@ -56,6 +57,7 @@ class Limits:
     memory_mb: int = 2048
     waiting_seconds: float = 2400.0
     most_pixels: int = 8192 * 8192
+    most_bytes: int = 8 << 30
     accept_damaged: bool = False
 
 

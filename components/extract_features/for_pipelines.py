@@ -18,7 +18,8 @@ from components.extract_features.model_features import (
     vocabulary_of_model,
 )
 from components.extract_features.networks import NetworkSource
-from components.extract_features.step import Request, run_extract
+from components.extract_features.request import Request
+from components.extract_features.step import run_extract
 from components.extract_features.write import FAILED, SUMMARY, VIDEOS
 from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR
@@ -63,7 +64,9 @@ def run_step(
         names = read_vocabulary(local_path(vocabulary)) if vocabulary else None
         if folder:
             check_level(folder)
-            source, extractor = features_of_model(folder, weights)
+            source = features_of_model(folder, weights)
+            file = folder / FEATURE_EXTRACTOR
+            extractor = str(file) if file.is_file() else ""
             names = names or vocabulary_of_model(folder)
         request = Request(
             videos=videos,

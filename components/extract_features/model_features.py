@@ -7,58 +7,68 @@ from typing import Any
 
 from components.download.extras import VOCABULARY
 from components.download.step import SAMPLE
-from components.extract_features.feature_kinds import IMAGENET, RANDOM, YOUTUBE8M
+from components.extract_features.feature_kinds import YOUTUBE8M
 from components.extract_features.networks import NetworkSource
 from trainer.errors import InputError
 from trainer.exported_model import ABOUT
-from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR, read_feature_extractor
-from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
+from trainer.feature_networks.feature_extractor import (
+    FEATURE_EXTRACTOR,
+    FeatureExtractor,
+    read_feature_extractor,
+)
 from trainer.files import read_json
 from trainer.manifest import MANIFEST, read_manifest
 from trainer.record_format import FRAME
 from trainer.vocabulary import Vocabulary, read_vocabulary
 
-_BY_NETWORK = {
-    YOUTUBE8M_NETWORK: YOUTUBE8M,
-    "inception-v3-imagenet": IMAGENET,
-    "inception-v3-random": RANDOM,
-}
+
+def extractor_of_model(folder: Path) -> FeatureExtractor | None:
+    """What made the features that a model was trained on, where that lies beside it.
+
+    Args:
+        folder: of an exported model.
+
+    Raises:
+        InputError: it is missing, or another one than `export.json` speaks of.
+    """
+    file = folder / FEATURE_EXTRACTOR
+    told = read_json(folder / ABOUT).get("feature_extractor")
+    if not file.is_file():
+        if told:
+            raise InputError(
+                f"{file}: no such file, but {ABOUT} says that the model's features were extracted "
+                "by it"
+            )
+        return None
+    kept = read_feature_extractor(file)
+    if told and kept.digest != told:
+        raise InputError(f"{file}: has the digest {kept.digest}, expected {told}, of {ABOUT}")
+    return kept
 
 
-def features_of_model(folder: Path, weights: str) -> tuple[NetworkSource, str]:
-    """The networks of a model's features, and the file with its projections.
+def features_of_model(folder: Path, weights: str, instead: str = "") -> NetworkSource:
+    """The networks of a model's features.
 
-    A model of own videos has the file beside it; any other one but that of the built-in sample was
-    trained on YouTube-8M's features, whose projections are published.
+    A model of own videos has its extractor beside it; any other one but that of the built-in
+    sample was trained on YouTube-8M's features.
 
     Args:
         folder: of an exported model.
         weights: see `NetworkSource`.
-
-    Returns:
-        The source, and the path of `feature_extractor.npz`, empty for YouTube-8M's features.
+        instead: what the caller offers where no network makes such features, for the message.
 
     Raises:
-        InputError: no network makes such features, or the file is none.
+        InputError: no network makes such features.
     """
-    file = folder / FEATURE_EXTRACTOR
-    about = read_json(folder / ABOUT)
-    if file.is_file():
-        extractor = read_feature_extractor(file)
-        name = extractor.rgb_network.name
-        if name not in _BY_NETWORK:
-            raise InputError(f"{file}: its network {name} is none of {', '.join(_BY_NETWORK)}")
-        return NetworkSource(_BY_NETWORK[name], weights, extractor.seed or 0), str(file)
-    if about.get("feature_extractor"):
+    if made := extractor_of_model(folder):
+        return NetworkSource.of_extractor(made, weights, str(folder / FEATURE_EXTRACTOR))
+    if data_source(folder, read_json(folder / ABOUT)) == SAMPLE:
         raise InputError(
-            f"{file}: no such file, but {ABOUT} says that the model's features were extracted by it"
+            f"{folder}: was trained on the built-in sample, whose features are generated and come "
+            "from no network, so it knows nothing of videos; give a model that was trained on own "
+            f"videos or on YouTube-8M{instead}"
         )
-    if data_source(folder, about) == SAMPLE:
-        raise InputError(
-            f"{folder}: was trained on the built-in sample, whose features are generated: no "
-            "network makes them of a video. Train on YouTube-8M or on own videos"
-        )
-    return NetworkSource(YOUTUBE8M, weights), ""
+    return NetworkSource(YOUTUBE8M, weights)
 
 
 def data_source(folder: Path, about: dict[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-from pathlib import Path
 
 from components.download.bucket_folder import local_folder
 from components.extract_features.feature_kinds import FEATURES, IMAGENET, RANDOM, YOUTUBE8M
 from components.extract_features.features import Networks
 from trainer.errors import InputError
-from trainer.feature_networks.feature_extractor import NetworkId
+from trainer.feature_networks.feature_extractor import FeatureExtractor, NetworkId
+from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
 from trainer.feature_networks.inception_graph import InceptionGraph
 from trainer.feature_networks.inception_v3 import InceptionV3
 from trainer.feature_networks.projection import Projection, check_pair
@@ -20,8 +20,13 @@ from trainer.feature_networks.vggish_weights import load_vggish_pca
 from trainer.parameter import nearest
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
-_ONE_AT_A_TIME = threading.Lock()
 VGGISH_FILE, VGGISH_PCA_FILE = "vggish_model.ckpt", "vggish_pca_params.npz"
+_BY_NETWORK = {
+    YOUTUBE8M_NETWORK: YOUTUBE8M,
+    "inception-v3-imagenet": IMAGENET,
+    "inception-v3-random": RANDOM,
+}
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,18 @@ class NetworkSource:
                 f"features is {self.features!r}, expected one of {', '.join(FEATURES)}"
                 f"{nearest(self.features, tuple(FEATURES))}"
             )
+
+    @classmethod
+    def of_extractor(cls, extractor: FeatureExtractor, weights: str, file: str) -> NetworkSource:
+        """The networks that an extractor's features are of; `file`: its name, for messages.
+
+        Raises:
+            InputError: they are none that are known here.
+        """
+        name = extractor.rgb_network.name
+        if name not in _BY_NETWORK:
+            raise InputError(f"{file}: its network {name} is none of {', '.join(_BY_NETWORK)}")
+        return cls(_BY_NETWORK[name], weights, extractor.seed or 0)
 
     @property
     def random_seed(self) -> int | None:
@@ -87,8 +104,8 @@ def _loaded(source: NetworkSource) -> Networks:
         audio = VGGish.load(folder / VGGISH_FILE)
         if source.features == YOUTUBE8M:
             return Networks(InceptionGraph(folder), audio)
-        there: Path | None = folder / INCEPTION_FILE
-        return Networks(InceptionV3.imagenet(there if there and there.is_file() else None), audio)
+        file = folder / INCEPTION_FILE
+        return Networks(InceptionV3.imagenet(file if file.is_file() else None), audio)
 
 
 def ids_of(networks: Networks) -> tuple[NetworkId, NetworkId]:

@@ -14,28 +14,21 @@ from numpy.typing import NDArray
 
 from components.download.bucket_folder import in_bucket
 from components.download.cloud_storage import CloudStorage
-from components.download.step import SAMPLE
 from components.extract_features.decoder_process import Limits
 from components.extract_features.feature_kinds import RANDOM
 from components.extract_features.features import Networks, Pace, VideoFeatures, features_of
-from components.extract_features.model_features import data_source, features_of_model
+from components.extract_features.model_features import extractor_of_model, features_of_model
 from components.extract_features.networks import NetworkSource, ids_of, load_networks
 from components.extract_features.video_list import short_id
 from trainer.errors import InputError
-from trainer.exported_model import ABOUT, ExportedModel
-from trainer.feature_networks.feature_extractor import (
-    FEATURE_EXTRACTOR,
-    FeatureExtractor,
-    read_feature_extractor,
-)
+from trainer.exported_model import ExportedModel
+from trainer.feature_networks.feature_extractor import FEATURE_EXTRACTOR, FeatureExtractor
 from trainer.feature_networks.projection import Projection
 from trainer.files import local_path
 from trainer.progress import Progress
 from trainer.record_format import AUDIO_SIZE, RGB_SIZE
 from trainer.records import VideoRecord
 from trainer.statistics.covariance import ValueCovariance
-
-_MOST_BYTES = 8 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,30 +66,13 @@ def source_for(
     """
     if seed is not None and not random_weights:
         raise InputError("seed is of --random-weights, which is not given")
-    kept = _kept_extractor(model)
+    kept = extractor_of_model(model.folder)
     if random_weights and (kept is None or kept.seed is None):
         return NetworkSource(RANDOM, weights, seed or 0), None
-    if kept is None and data_source(model.folder, model.about) == SAMPLE:
-        raise InputError(
-            f"{model.folder}: was trained on the built-in sample, whose features are generated and "
-            "come from no network, so it knows nothing of videos; give a model that was trained on "
-            "own videos or on YouTube-8M, or --random-weights to see how it goes"
-        )
     if kept and seed not in (None, kept.seed):
         raise InputError(f"seed is {seed}, expected {kept.seed}, of the features of {model.folder}")
-    source, _ = features_of_model(model.folder, weights)
-    return source, kept
-
-
-def _kept_extractor(model: ExportedModel) -> FeatureExtractor | None:
-    file = model.folder / FEATURE_EXTRACTOR
-    told = model.about.get("feature_extractor") or ""
-    if not file.is_file():
-        return None
-    kept = read_feature_extractor(file)
-    if told and kept.digest != told:
-        raise InputError(f"{file}: has the digest {kept.digest}, expected {told}, of {ABOUT}")
-    return kept
+    instead = ", or --random-weights to see how it goes"
+    return features_of_model(model.folder, weights, instead), kept
 
 
 def look_at(
@@ -120,7 +96,7 @@ def look_at(
         limits = Limits(seconds=kept.seconds, frames=kept.frames, accept_damaged=accept_damaged)
     else:
         limits = Limits(accept_damaged=accept_damaged)
-    with _local_video(video) as path:
+    with _local_video(video, limits) as path:
         size = path.stat().st_size
         found, frames = _features(video, path, networks, limits)
     extractor = kept or _extractor(found, networks, source, limits)
@@ -180,7 +156,7 @@ def _fitted(features: NDArray[np.float32], size: int) -> Projection:
 
 
 @contextlib.contextmanager
-def _local_video(uri: str) -> Iterator[Path]:
+def _local_video(uri: str, limits: Limits) -> Iterator[Path]:
     """The file on this machine: itself, or a copy that goes with the context."""
     if not in_bucket(uri):
         path = local_path(uri)
@@ -190,7 +166,7 @@ def _local_video(uri: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "video"
-        CloudStorage().copy(uri, target, _MOST_BYTES)
+        CloudStorage().copy(uri, target, limits.most_bytes)
         yield target
 
 

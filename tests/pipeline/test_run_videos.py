@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.run_videos import main
+from tests.error_line import error_line
 
 
 @pytest.mark.parametrize(
@@ -17,10 +18,5 @@ from pipeline.run_videos import main
 )
 def test_what_can_not_be_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert words in line
+    assert words in error_line(main, arguments, capsys)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from components.extract_features import beam_pass, step
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Networks, Pace
 from components.extract_features.networks import NetworkSource
-from components.extract_features.step import Request
+from components.extract_features.request import Request
 from tests.components.extract_features.clips import even, tone, write_clip
 
 CLASSES = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}

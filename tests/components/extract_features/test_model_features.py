@@ -6,7 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from components.extract_features.model_features import features_of_model, vocabulary_of_model
+from components.extract_features.model_features import (
+    extractor_of_model,
+    features_of_model,
+    vocabulary_of_model,
+)
 from components.extract_features.networks import NetworkSource
 from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import FeatureExtractor, NetworkId
@@ -36,13 +40,15 @@ def test_a_model_of_own_videos_has_its_extractor_beside_it(network, seed, source
     made = extractor(network, seed)
     made.write(tmp_path)
     write_about(tmp_path, data_source="videos", feature_extractor=made.digest)
-    assert features_of_model(tmp_path, "w") == (source, str(tmp_path / "feature_extractor.npz"))
+    assert features_of_model(tmp_path, "w") == source
+    assert extractor_of_model(tmp_path).digest == made.digest
 
 
 @pytest.mark.parametrize("about", [{}, {"data_source": "youtube8m:2/frame"}, {"data_source": "/d"}])
 def test_any_other_takes_the_features_of_youtube8m(about, tmp_path):
     write_about(tmp_path, **about)
-    assert features_of_model(tmp_path, "w") == (NetworkSource("youtube8m", "w"), "")
+    assert features_of_model(tmp_path, "w") == NetworkSource("youtube8m", "w")
+    assert extractor_of_model(tmp_path) is None
 
 
 def test_no_network_makes_the_samples_features(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from components.extract_features import beam_pass, step
 from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace
+from components.extract_features.networks import NetworkSource
 from components.extract_features.step import run_extract
 from components.extract_features.work_folder import WorkFolder
 from tests.components.extract_features.conftest import CLASSES, NETWORKS, request_of
@@ -189,6 +190,16 @@ def test_later_videos_get_the_earlier_pca(listed, clips, tmp_path):
     ]  # fmt: skip
     np.testing.assert_array_equal(video.rgb, before.rgb)
     np.testing.assert_array_equal(video.audio, before.audio)
+
+
+def test_an_extractor_brings_its_networks(listed, clips, tmp_path):
+    first, _ = run_extract(request_of(listed), tmp_path / "a")
+    one = sorted(clips.glob("*.mp4"))[0]
+    plain = dataclasses.replace(request_of(one, extractor=str(first)), source=None)
+    assert run_extract(plain, tmp_path / "b")[1]["features_mark"] == "random weights (seed 3)"
+    other = dataclasses.replace(plain, source=NetworkSource("random", "absent", 4))
+    with pytest.raises(InputError, match=r"features is random \(seed 4\), those of .* \(seed 3\)"):
+        run_extract(other, tmp_path / "c")
 
 
 def test_other_weights_than_the_extractors_are_refused(listed, tmp_path, monkeypatch):

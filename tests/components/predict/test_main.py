@@ -10,6 +10,7 @@ import pytest
 
 from components.predict.__main__ import main
 from tests.conftest import ROOT
+from tests.error_line import error_line
 from trainer import records
 
 COMMAND = [sys.executable, "-m", "components.predict"]
@@ -39,12 +40,7 @@ def test_the_command(frame_folder, shards, tmp_path, monkeypatch, capsys):
 )
 def test_what_can_not_be_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert words in line
+    assert words in error_line(main, arguments, capsys)
     assert not list(tmp_path.iterdir())
 
 
