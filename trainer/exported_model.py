@@ -105,7 +105,7 @@ class ExportedModel:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.about = _about(self.folder)
+        self.about = read_about(self.folder)
         self.level: records.Level = records.FRAME if self.about["level"] == "frame" else "video"
         self.top_k: int = self.about["top_k"]
         self.num_classes: int = self.about["num_classes"]
@@ -226,7 +226,12 @@ def features_of(
     return {"rgb": rgb, "audio": audio, "num_frames": counts}
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """The content of `export.json`, of what is an exported model.
+
+    Raises:
+        InputError: it is none, or an earlier version exported it.
+    """
     path = folder / ABOUT
     if not path.is_file():
         raise InputError(

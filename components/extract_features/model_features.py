@@ -10,13 +10,12 @@ from components.download.step import SAMPLE
 from components.extract_features.feature_kinds import YOUTUBE8M
 from components.extract_features.networks import NetworkSource
 from trainer.errors import InputError
-from trainer.exported_model import ABOUT
+from trainer.exported_model import ABOUT, read_about
 from trainer.feature_networks.feature_extractor import (
     FEATURE_EXTRACTOR,
     FeatureExtractor,
     read_feature_extractor,
 )
-from trainer.files import read_json
 from trainer.manifest import MANIFEST, read_manifest
 from trainer.record_format import FRAME
 from trainer.vocabulary import Vocabulary, read_vocabulary
@@ -32,7 +31,7 @@ def extractor_of_model(folder: Path) -> FeatureExtractor | None:
         InputError: it is missing, or another one than `export.json` speaks of.
     """
     file = folder / FEATURE_EXTRACTOR
-    told = read_json(folder / ABOUT).get("feature_extractor")
+    told = read_about(folder).get("feature_extractor")
     if not file.is_file():
         if told:
             raise InputError(
@@ -62,7 +61,7 @@ def features_of_model(folder: Path, weights: str, instead: str = "") -> NetworkS
     """
     if made := extractor_of_model(folder):
         return NetworkSource.of_extractor(made, weights, str(folder / FEATURE_EXTRACTOR))
-    if data_source(folder, read_json(folder / ABOUT)) == SAMPLE:
+    if data_source(folder, read_about(folder)) == SAMPLE:
         raise InputError(
             f"{folder}: was trained on the built-in sample, whose features are generated and come "
             "from no network, so it knows nothing of videos; give a model that was trained on own "
@@ -86,7 +85,7 @@ def data_source(folder: Path, about: dict[str, Any]) -> str:
 
 def check_level(folder: Path) -> None:
     """Raise `InputError` for a model that takes no frame-level records, before any are made."""
-    level = read_json(folder / ABOUT).get("level")
+    level = read_about(folder)["level"]
     if level != FRAME:
         raise InputError(
             f"{folder}: takes {level}-level records, expected a model of frame-level ones, as "
@@ -100,7 +99,7 @@ def vocabulary_of_model(folder: Path) -> Vocabulary:
     Raises:
         InputError: the model has names of classes, but they are not beside it.
     """
-    about = read_json(folder / ABOUT)
+    about = read_about(folder)
     file = folder / VOCABULARY
     if file.is_file():
         return read_vocabulary(file)

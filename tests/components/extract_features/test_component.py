@@ -59,7 +59,7 @@ def test_a_models_networks_make_the_records(listed, clips, tmp_path):
     made.write(model)
     about = {
         "feature_extractor": made.digest, "num_classes": 4, "vocabulary_digest": "abcd",
-        "level": "frame",
+        "level": "frame", "top_k": 4, "max_frames": 300, "data_fingerprint": "f",
     }  # fmt: skip
     (model / "export.json").write_text(json.dumps(about))
     shutil.copy(f"{folder}/vocabulary.csv", model)
