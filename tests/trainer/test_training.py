@@ -16,6 +16,7 @@ from trainer.feature_networks.feature_extractor import (
     FeatureExtractor,
     NetworkId,
 )
+from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
 from trainer.feature_networks.projection import YOUTUBE8M, Projection
 from trainer.files import read_json
 from trainer.models import load_model
@@ -184,7 +185,7 @@ def test_features_of_random_networks_are_trained_on_if_that_is_said_alone(
 
 
 def test_another_pca_s_whitening_is_not_reversed(tiny_config, manifest, priors, tmp_path):
-    ids = NetworkId("inception-v3-imagenet", "a" * 32), NetworkId("vggish", "b" * 32)
+    ids = NetworkId(YOUTUBE8M_NETWORK, "a" * 32), NetworkId("vggish", "b" * 32)
     config = tiny_config.updated({"model": {"normalization": "reverse_whitening"}})
     for source in ("fitted on 9 frames", YOUTUBE8M):
         one = Projection(np.zeros(2), np.eye(2), None, source)
