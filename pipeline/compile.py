@@ -15,7 +15,7 @@ from pipeline.vertex.check_file import check_vertex_file
 from pipeline.vertex.command import vertex_target_of
 from pipeline.vertex.flags import add_vertex_flags, check_parameters, home_of, with_places
 from pipeline.videos_pipeline import NAME as VIDEOS
-from pipeline.videos_pipeline import build_videos
+from pipeline.videos_pipeline import STEPS, build_videos
 from trainer.errors import reported
 
 
@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if isinstance(target, VertexTarget):
                 check_vertex_file(videos)
             print(f"{path}  ({target.cpu_image}, {target.gpu_image})")
-            print(f"{videos}  ({target.cpu_image})")
+            images = dict.fromkeys(target.image(step) for step in STEPS)
+            print(f"{videos}  ({', '.join(images)})")
             if "." not in target.cpu_image.partition("/")[0]:
                 print("  note: these images are of this machine alone; REGISTRY=… names others")
 

@@ -58,11 +58,17 @@ class VertexTarget(Target):
     serving_image: str = ""
 
     def image(self, step: str) -> str:
-        accelerated = {
-            "train": bool(self.settings.accelerator),
-            "evaluate": self.settings.evaluate_accelerators > 0,
+        training = step == "train" and self.settings.accelerator
+        return self.gpu_image if training or self.accelerators(step) else self.cpu_image
+
+    def accelerators(self, step: str) -> int:
+        """How many a step has that is no custom job; all of the type that trains."""
+        counts = {
+            "evaluate": self.settings.evaluate_accelerators,
+            # One process extracts, on one: decoding on processors bounds it long before another.
+            "extract-features": int(self.settings.extract_accelerator),
         }
-        return self.gpu_image if accelerated.get(step) else self.cpu_image
+        return counts.get(step, 0)
 
     def component(self, component: Any) -> Any:
         """The train step as a custom job, which runs the same container with the same inputs.
@@ -105,9 +111,9 @@ class VertexTarget(Target):
             super().place(step, task)
             cpus, memory = step_size(step)
             task.set_cpu_limit(str(cpus)).set_memory_limit(f"{memory}G")
-            if step == "evaluate" and self.settings.evaluate_accelerators:
+            if accelerators := self.accelerators(step):
                 task.set_accelerator_type(self.settings.accelerator)
-                task.set_accelerator_limit(self.settings.evaluate_accelerators)
+                task.set_accelerator_limit(accelerators)
             seconds = seconds_of_hours(self.settings.step_hours)
             # Vertex AI has no time-out of its own for a step but that of seven days.
             assert task.container_spec is not None

@@ -35,6 +35,9 @@ class VertexSettings:
     train_hours: float = parameter(24.0, "after which training is ended", above=0, maximum=168)
     train_retries: int = parameter(3, "times that a lost training is started again", minimum=0)
     evaluate_accelerators: int = parameter(0, "of the same type for evaluation", minimum=0)
+    extract_accelerator: bool = parameter(
+        False, "one of the same type to extract features of videos"
+    )
     step_hours: float = parameter(6.0, "after which another step is ended", above=0, maximum=168)
     step_retries: int = parameter(1, "times that another step is started again", minimum=0)
     labels: str = parameter("", "key:value,key:value, for the bill, of all that is made")
@@ -101,8 +104,9 @@ def vertex_settings(settings: Sequence[str]) -> VertexSettings:
     check_machine(
         "serving_machine", found.serving_machine, found.serving_accelerator, 1, serving=True
     )
-    if found.evaluate_accelerators and not found.accelerator:
-        raise InputError("VERTEX setting evaluate_accelerators: needs an accelerator")
+    for name in ("evaluate_accelerators", "extract_accelerator"):
+        if getattr(found, name) and not found.accelerator:
+            raise InputError(f"VERTEX setting {name}: needs an accelerator")
     _check_labels(found.label_pairs())
     for one in found.recipients():
         if not _MAIL.fullmatch(one):

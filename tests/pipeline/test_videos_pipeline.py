@@ -8,9 +8,11 @@ from kfp import compiler
 
 from pipeline.check_spec import check_pipeline_file
 from pipeline.clusters.running import pod_settings
+from pipeline.compiled_file import compile_target
 from pipeline.run_videos import VideosParameters
 from pipeline.targets.local import local_target
 from pipeline.targets.vertex import vertex_target
+from pipeline.targets.vertex_settings import vertex_settings
 from pipeline.vertex.check_file import check_vertex_file
 from pipeline.videos_pipeline import STEPS, build_videos
 from tests.pipeline.test_compile import IMAGE
@@ -50,6 +52,27 @@ def test_the_steps_and_what_they_hand_over(compiled):
     assert set(condition["dependentTasks"]) == {"extract-features", "statistics"}
     assert not tasks["extract-features"].get("cachingOptions", {}).get("enableCache")
     assert tasks["statistics"]["cachingOptions"]["enableCache"]
+
+
+def test_features_are_made_on_an_accelerator_if_that_is_wanted(tmp_path):
+    target = vertex_target(IMAGE, vertex_settings(["extract_accelerator=true"]))
+    compile_target(target, tmp_path / "videos.yaml", make=build_videos)
+    check_vertex_file(tmp_path / "videos.yaml")
+    (spec,) = yaml.safe_load_all((tmp_path / "videos.yaml").read_text())
+    containers = {
+        name.removeprefix("exec-"): one["container"]
+        for name, one in spec["deploymentSpec"]["executors"].items()
+        if "container" in one
+    }
+    extraction = containers["extract-features"]
+    assert extraction["image"] == IMAGE.replace("{kind}", "gpu")
+    assert extraction["resources"]["accelerator"] == {
+        "count": "1", "type": "NVIDIA_TESLA_T4",
+        "resourceCount": "1", "resourceType": "NVIDIA_TESLA_T4",
+    }  # fmt: skip
+    for step in ("statistics", "predict"):
+        assert containers[step]["image"] == IMAGE.replace("{kind}", "cpu")
+        assert "accelerator" not in containers[step]["resources"]
 
 
 def test_the_commands_parameters_are_the_dags(compiled):
