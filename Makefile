@@ -196,7 +196,7 @@ predict: setup ## score shards with an exported model (by default the newest run
 test: setup-dev lint ## set up, check the code and run the tests
 	@$(PY) -m pytest -m "not slow and not docker" $(WORKERS) $(PYTEST)
 
-test-slow: setup-dev ## run the tests that take minutes: killed runs, runs at once, workers
+test-slow: setup-dev ## run the longer tests: trainings, killed runs, runs at once, workers
 	@$(PY) -m pytest -m slow $(WORKERS) $(PYTEST)
 
 test-docker: setup-dev ## run the tests of the images and of the DAG in containers (after make images)

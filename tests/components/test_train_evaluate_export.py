@@ -137,6 +137,7 @@ def test_the_card_s_lines_load_the_export(exported, trained, shared_sample, monk
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_every_signature(exported):
     result, folder = exported
     done = subprocess.run(
@@ -165,6 +166,7 @@ def test_saved_model_cli_shows_every_signature(exported):
     } == expected
 
 
+@pytest.mark.slow
 def test_weights_in_float16(export, exported, evaluated, tmp_path, capsys):
     plain, folder = exported
     result = export(tmp_path, weights="float16")
@@ -202,6 +204,7 @@ def test_a_weight_that_float16_has_no_number_for(export, trained, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_onnx_answers_as_the_saved_model(export, trained, tmp_path, capsys):
     import onnx
 
@@ -231,6 +234,7 @@ def test_an_evaluation_of_other_data_is_refused(export, evaluated, tmp_path, mon
         export(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_of_segments_is_exported_for_whole_videos_and_windows(export, trained, tmp_path):
     _, model = trained
     folder = tmp_path / "segments"
@@ -246,6 +250,7 @@ def test_a_model_of_segments_is_exported_for_whole_videos_and_windows(export, tr
     assert result["largest_difference"] < 1e-5
 
 
+@pytest.mark.slow
 def test_an_export_that_answers_otherwise_is_not_handed_over(export, tmp_path, monkeypatch):
     """The check compares: shift what is expected and the export fails."""
     predict = export_step.top_predictions

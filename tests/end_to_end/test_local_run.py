@@ -136,6 +136,7 @@ def test_bad_input_ends_with_one_line_and_nothing_that_looks_whole(workplace, ti
     assert not (workplace.last() / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -208,6 +208,7 @@ def test_images_that_a_cache_would_mistake(image, tmp_path, capsys):
 DATAFLOW = ["project=my-project", "region=us-central1", "temp_location=gs://my-bucket/beam"]
 
 
+@pytest.mark.slow
 def test_the_statistics_step_on_dataflow(tmp_path):
     more = ["max_workers=9", "public_ips=true", "labels=team:video,cost:7"]
     main(["--output", str(tmp_path), "--image", IMAGE, "--dataflow", *DATAFLOW, *more])

@@ -104,6 +104,7 @@ class Dag:
 VERDICT = ("gate", "Output")
 
 
+@pytest.mark.slow
 def test_the_core_is_the_same_everywhere(specs):
     dags = {name: Dag(spec) for name, (_, spec) in specs.items()}
     local = dags["local"]

@@ -48,6 +48,7 @@ def exported(model, tmp_path_factory):
     return copied
 
 
+@pytest.mark.slow
 def test_a_trained_and_an_exported_model_score_alike(model, manifest, trained, exported):
     shards = manifest.split("validate")
     expected = score_shards(model, manifest, shards, 12, 8)

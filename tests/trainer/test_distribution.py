@@ -37,6 +37,7 @@ def test_a_single_device_contradicts_a_cluster(monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_two_workers_add_and_gather():
     found = []
     for status, output, errors in run("add", *two(free_addresses(2))):
@@ -53,6 +54,7 @@ def test_two_workers_add_and_gather():
 # Workers that do not train, or go away
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_train_is_named():
     own = free_addresses(2)
     with listening(2) as servers:
@@ -67,6 +69,7 @@ def test_a_peer_that_does_not_train_is_named():
             )
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_named():
     # SIGTERM, so that this also shows that TensorFlow does not keep it to itself.
     addresses = free_addresses(2)

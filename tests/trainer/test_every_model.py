@@ -164,6 +164,7 @@ def test_in_half_precision_the_probabilities_stay_float32_and_near(trained, in_b
         np.testing.assert_allclose(value, expected[name], atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "level"),
     [("nextvlad", "frame"), ("nextvlad_mixture", "frame"), ("dbof", "frame"), ("mlp", "video")],
@@ -178,6 +179,7 @@ def no_loss(labels, scores):
     return ops.sum(scores) * 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 1000.0])
 def test_what_a_layer_adds_is_in_the_total_but_not_in_the_loss(weight):
     """Without any other loss: the divergence alone moves the weights, if it has a weight."""

@@ -48,6 +48,7 @@ def test_the_largest_is_taken(dense):
     assert dense.get_weights()[0].tolist() == [[65504.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_model_is_computed_from_what_is_stored(case):
     served = inference_model(case.build())

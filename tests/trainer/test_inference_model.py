@@ -24,6 +24,7 @@ def unsettle(model, rng):
             variable.assign(variable + rng.normal(0, 0.2, variable.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_model_answers_as_trained(case, policy, rng):

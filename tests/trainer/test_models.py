@@ -330,6 +330,7 @@ def test_priors_of_other_classes():
         build_model(ModelConfig(name="logistic"), 3, records.VIDEO, priors=np.array([0.5, 0.1]))
 
 
+@pytest.mark.slow
 def test_a_model_loads_where_only_the_layers_are_imported(tmp_path):
     build_model(ModelConfig(**TINY_MODEL), 3, records.FRAME, 4).save(tmp_path / "model.keras")
     code = f"""

@@ -67,6 +67,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
             pass
 
 
+@pytest.mark.slow
 def test_a_peer_that_never_comes_is_named():
     missing, own = free_addresses(2)
     with listening(1) as (server,):

@@ -56,6 +56,7 @@ def test_it_learns_and_writes_what_it_promises(tiny_config, manifest, priors, tm
     assert scored.metrics.result().gap > 0.8
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_are_one(tiny_config, manifest, priors, tmp_path):
     folders = []
     for number, seed in enumerate((0, 0, 1)):
@@ -73,6 +74,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [3, 8])
 def test_an_interrupted_training_ends_with_the_same_weights(
     dies_at, tiny_config, manifest, priors, tmp_path, monkeypatch
@@ -102,6 +104,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert whole == resumed
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_can_not_be_read_is_passed_over(
     tiny_config, manifest, priors, tmp_path, capsys
 ):
@@ -119,6 +122,7 @@ def test_a_checkpoint_that_can_not_be_read_is_passed_over(
         training.train(tiny_config, manifest, priors, tmp_path / "ck", tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_done_again(
     tiny_config, manifest, priors, tmp_path, monkeypatch
 ):
@@ -215,6 +219,7 @@ def test_a_bad_record_stops_the_training_and_is_named(tiny_config, manifest, pri
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"weight_decay": 0.01}, {"schedule": "cosine"}],

@@ -42,6 +42,7 @@ def run(manifest, priors, tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_validations_within_an_epoch_and_the_best_is_delivered(tiny_config, manifest, run):
     config = with_data(
         with_training(tiny_config, epochs=3, validations=2, deliver="best", learning_rate=2.0),
@@ -74,6 +75,7 @@ def test_training_ends_early_without_a_better_gap(tiny_config, run, capsys):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_validated_and_delivered(tiny_config, manifest, run):
     config = with_data(with_training(tiny_config, epochs=3, ema_decay=0.9), holdout_shards=1)
     averaged = run(config)
@@ -85,6 +87,7 @@ def test_the_average_of_the_weights_is_validated_and_delivered(tiny_config, mani
     assert scored.metrics.result().gap == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -104,6 +107,7 @@ def test_each_way_to_train_learns_and_delivers_float32(changes, tiny_config, run
     assert all(weight.dtype == "float32" for weight in model.weights)
 
 
+@pytest.mark.slow
 def test_frames_are_sampled_in_training_alone(tiny_config, run):
     folder = run(with_data(tiny_config, train_frames=4))
     model = load_model(folder / "model.keras")
@@ -123,6 +127,7 @@ def nan_from(step_number, monkeypatch):
     monkeypatch.setattr(training_loop.TrainStep, "__call__", poisoned)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_at_once(tiny_config, manifest, run, tmp_path, monkeypatch):
     config = with_training(tiny_config, epochs=3)
     nan_from(9, monkeypatch)
@@ -165,6 +170,7 @@ def test_sigterm_is_heeded_between_two_steps(tiny_config, run, tmp_path, monkeyp
     assert same(weights_of(tmp_path / "out"), weights_of(run(tiny_config, "whole", "other")))
 
 
+@pytest.mark.slow
 def test_sigterm_in_a_validation_repeats_it_later(tiny_config, run, monkeypatch, capsys):
     config = with_data(tiny_config, holdout_shards=1)
     batches = training_loop.Validator.batches
@@ -187,6 +193,7 @@ def test_sigterm_in_a_validation_repeats_it_later(tiny_config, run, monkeypatch,
     assert same(weights_of(resumed), weights_of(whole))
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_over_every_weight(tiny_config, manifest, run, tmp_path):
     trained = run(with_training(tiny_config, epochs=1))
     frozen = with_training(
@@ -214,6 +221,7 @@ def test_a_warm_start_from_video_level_records(tiny_config, manifest, run, tmp_p
         np.testing.assert_allclose(one, weight.numpy(), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -236,6 +244,7 @@ def test_a_warm_start_at_nothing(tiny_config, run, tmp_path):
         run(config)
 
 
+@pytest.mark.slow
 def test_a_warm_start_counts_by_its_weights(tiny_config, manifest, run, tmp_path):
     trained = run(with_training(tiny_config, epochs=1))
     copy = tmp_path / "copy.keras"
@@ -271,6 +280,7 @@ def segment_manifest(tmp_path, rng):
     return Manifest("segments", records.FRAME, 12, tuple(shards))
 
 
+@pytest.mark.slow
 def test_segments_learn_what_was_rated_and_nothing_else(tiny_config, segment_manifest, run, capsys):
     config = with_data(
         with_training(tiny_config, epochs=12, learning_rate=0.02), segments=True,
@@ -292,6 +302,7 @@ def test_segments_learn_what_was_rated_and_nothing_else(tiny_config, segment_man
     assert shape_of(model, "rgb") == (None, 5, 1024)
 
 
+@pytest.mark.slow
 def test_segment_training_starts_warm_at_a_model_of_whole_videos(
     tiny_config, segment_manifest, run
 ):
@@ -323,6 +334,7 @@ def events(folder):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_has_scalars_histograms_and_a_profile(tiny_config, run):
     config = with_training(tiny_config, profile_steps="2-3")
     folder = run(with_data(config, holdout_shards=1)) / "logs" / "model"
@@ -336,6 +348,7 @@ def test_tensorboard_has_scalars_histograms_and_a_profile(tiny_config, run):
     assert list(folder.glob("plugins/profile/*/*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_a_custom_job_shows_its_curves(tiny_config, run, tmp_path, monkeypatch):
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "shown"))
     folder = run(tiny_config) / "logs" / "model"
@@ -345,6 +358,7 @@ def test_a_custom_job_shows_its_curves(tiny_config, run, tmp_path, monkeypatch):
     assert names
 
 
+@pytest.mark.slow
 def test_curves_that_can_not_be_shown_end_no_training(tiny_config, run, monkeypatch, capsys):
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", "gs://nowhere/logs")
     assert (run(tiny_config) / "model.keras").is_file()
@@ -352,6 +366,7 @@ def test_curves_that_can_not_be_shown_end_no_training(tiny_config, run, monkeypa
     assert out.count("no more is logged, it can not be: gs://nowhere/logs: that bucket") == 1
 
 
+@pytest.mark.slow
 def test_a_tuning_trial_gets_its_metrics(tiny_config, run, tmp_path, monkeypatch):
     file = tmp_path / "hypertune" / "output.metrics"
     monkeypatch.setenv("CLOUD_ML_TRIAL_ID", "7")
@@ -367,6 +382,7 @@ def test_a_tuning_trial_gets_its_metrics(tiny_config, run, tmp_path, monkeypatch
     assert all(entry["timestamp"] > 1e9 for entry in found)
 
 
+@pytest.mark.slow
 def test_why_a_training_starts_anew_is_said(tiny_config, run, capsys):
     run(tiny_config)
     run(with_training(tiny_config, learning_rate=0.02), "other")

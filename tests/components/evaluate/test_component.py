@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from kfp import dsl
 
 from components.evaluate.component import evaluate
 from trainer.files import read_json
 
 
+@pytest.mark.slow
 def test_the_metadata_that_are_drawn(trained, tmp_path):
     def artifact(kind, name, path=""):
         return kind(name=name, uri=str(path or tmp_path / name))

@@ -96,6 +96,7 @@ def test_what_is_found_hangs_together(evaluate, trained, tmp_path):
         assert set(one["missed_in"]) | set(one["wrong_in"]) <= ids
 
 
+@pytest.mark.slow
 def test_a_champion_that_sees_other_frames(evaluate, trained, tmp_path):
     """Each with its own number of frames; the parts of the data are those of the records."""
     short = Path(shutil.copytree(trained.model, tmp_path / "short"))
@@ -115,6 +116,7 @@ def test_a_champion_that_sees_other_frames(evaluate, trained, tmp_path):
         assert sum(one["videos"] for one in lengths) == result["videos"]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)

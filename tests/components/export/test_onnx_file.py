@@ -62,6 +62,7 @@ def test_it_answers_as_the_saved_model(make, name, level, video, inputs):
     assert about["verticals"] == [f"vertical {i % 3}" for i in range(7)]
 
 
+@pytest.mark.slow
 def test_float16_weights_are_half_the_file(make):
     whole, _ = make(*CASES[0][:3])
     half, found = make(*CASES[0][:3], half=True)

@@ -50,6 +50,7 @@ def reload(request, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_every_signature_answers_alike(reload):
     assert reload() < 1e-6
     if reload.level == "frame":
@@ -57,6 +58,7 @@ def test_every_signature_answers_alike(reload):
         assert reload.cases["segments/scores"].shape == (windows, 3)
 
 
+@pytest.mark.slow
 def test_a_signature_that_answers_otherwise_is_found(reload):
     def turned(start):
         """Other records' values, or windows'."""

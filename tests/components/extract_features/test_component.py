@@ -32,6 +32,7 @@ def step(videos, artifact, **changes):
     return run_step(**given | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_records_go_to_the_destination_once(listed, tmp_path, capsys):
     folder, summary = step(listed, tmp_path / "artifact", destination=str(tmp_path / "kept"))

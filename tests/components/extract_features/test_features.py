@@ -25,6 +25,7 @@ def directly(path):
     return np.stack(rgb), np.stack([NETWORKS.audio(patch[None])[0] for patch in patches])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "decoders"), [(1, 3), (3, 1), (64, 2)])
 def test_batches_and_processes_change_nothing(clips, batch_size, decoders):
     paths = [str(path) for path in sorted(clips.glob("*.mp4"))]

@@ -89,6 +89,7 @@ def test_the_pca_is_of_the_videos_to_train_on(listed, tmp_path, monkeypatch):
     assert extractor.rgb.source.startswith(f"fitted on {len(rows):,} frames of {len(train)} videos")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"pace": Pace(1, 1)}, {"pace": Pace(64, 3)}])
 def test_the_pace_changes_no_byte(listed, tmp_path, change):
     first, _ = run_extract(request_of(listed), tmp_path / "a")
@@ -96,6 +97,7 @@ def test_the_pace_changes_no_byte(listed, tmp_path, change):
     assert files_of(first) == files_of(second)
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_what_was_done(listed, tmp_path, monkeypatch, capsys):
     expected = files_of(run_extract(request_of(listed), tmp_path / "a")[0])
     asked = []
@@ -125,6 +127,7 @@ def test_it_goes_on_with_what_was_done(listed, tmp_path, monkeypatch, capsys):
     assert files_of(place) == expected
 
 
+@pytest.mark.slow
 def test_a_changed_video_is_done_again(listed, clips, tmp_path, capsys):
     work = str(tmp_path / "work")
     run_extract(request_of(listed, work=work), tmp_path / "a")
@@ -211,6 +214,7 @@ def test_other_weights_than_the_extractors_are_refused(listed, tmp_path, monkeyp
         run_extract(request_of(listed, extractor=str(first)), tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_by_content_nothing_is_written_twice(listed, tmp_path, capsys):
     request = request_of(listed, by_content=True, work=str(tmp_path / "work"))
     first, summary = run_extract(request, tmp_path / "all")
@@ -245,6 +249,7 @@ def test_what_can_not_be(change, words, listed, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_replaced(listed, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()

@@ -81,6 +81,7 @@ def test_a_video_level_model_gives_labels_alone(
     assert video_level(frames).level == "video"
 
 
+@pytest.mark.slow
 def test_random_networks_for_real(frame_folder, silent, tmp_path, capsys):
     shutil.copytree(frame_folder, tmp_path / "model")
     change(tmp_path / "model", data_source="sample")

@@ -187,6 +187,7 @@ def test_trailers_are_not_kept_without_limit(parts, served):
     assert time.monotonic() - start < 4, "the limit of bytes ends it, no timer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [

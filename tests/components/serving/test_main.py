@@ -58,6 +58,7 @@ def until_ready(port, path="/health"):
     raise AssertionError("the server is not ready")
 
 
+@pytest.mark.slow
 def test_as_vertex_ai_starts_it_and_stops_it(start, frame_export, rng):
     port = free_port()
     process = start(

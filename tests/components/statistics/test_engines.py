@@ -129,7 +129,8 @@ def workers_of(process):
     return [pid for pid, _, is_shell in found if pid in ours and not is_shell]
 
 
-@pytest.mark.parametrize("delay", [0, pytest.param(3.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 3.5])
 def test_a_worker_that_is_killed_ends_the_step(delay, manifest, tmp_path):
     """Before it has reported for work, or at work: with a line that says so, nothing written."""
     repeated = [shard for _ in range(4000) for shard in manifest.shards]

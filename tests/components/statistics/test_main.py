@@ -39,6 +39,7 @@ def two(manifest, tmp_path, capsys, no_drawing):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_pass_alone(manifest, tmp_path, capsys):
     manifest.write(tmp_path / "manifest.json")
     main(

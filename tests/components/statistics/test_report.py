@@ -53,6 +53,7 @@ def test_names_stand_for_classes(manifest, tmp_path):
     assert "Bad records" not in html
 
 
+@pytest.mark.slow
 def test_drift_against_an_earlier_run_is_drawn(manifest, tmp_path):
     manifest.write(tmp_path / "manifest.json")
     run_statistics(str(tmp_path), str(tmp_path / "s"), str(tmp_path / "r.html"), [])

@@ -50,6 +50,7 @@ def test_artifacts_and_report(manifest, tmp_path, capsys):
         assert [int(row[split]) for row in rows] == arrays[f"{split}/labels"].tolist()
 
 
+@pytest.mark.slow
 def test_its_own_schema_holds_and_equal_data_does_not_drift(manifest, tmp_path):
     run(manifest, tmp_path)
     (tmp_path / "s").rename(tmp_path / "earlier")
@@ -89,6 +90,7 @@ def spoiled(manifest, payload):
     records.write_records(path, [*payloads[:3], payload, *payloads[4:]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -111,6 +113,7 @@ def test_a_bad_record_fails_the_step_and_is_named(make, words, manifest, tmp_pat
         read_statistics(tmp_path / "s", manifest.fingerprint)
 
 
+@pytest.mark.slow
 def test_bad_records_up_to_the_share_that_is_allowed(manifest, tmp_path):
     spoiled(manifest, b"garbage")
     facts = run(manifest, tmp_path, corrupt_share=1 / 68)

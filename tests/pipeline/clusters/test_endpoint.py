@@ -185,6 +185,7 @@ def test_versions_of_a_pipeline(server, endpoint, package):
         endpoint.upload(package, "nextvlad", "v2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [503, "cut", "lost", "late"])
 @pytest.mark.parametrize("path", ["pipelines$", "upload_version", "recurringruns$", "experiments$"])
 def test_nothing_is_made_twice_whatever_becomes_of_the_answer(

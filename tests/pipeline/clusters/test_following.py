@@ -124,6 +124,7 @@ def test_an_image_that_never_comes_ends_the_run(snapshot, what, server, follow):
     assert server.terminated == ["7"]
 
 
+@pytest.mark.slow
 def test_a_step_that_works_for_long_is_not_taken_for_one_that_waits(follow):
     snapshots = [("RUNNING", step("train", "RUNNING", "RUNNING"))] * 60
     run, _, _ = follow(*snapshots, ("SUCCEEDED", step("train", "SUCCEEDED", "SUCCEEDED", 0, 9)))

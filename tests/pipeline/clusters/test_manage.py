@@ -16,6 +16,7 @@ def command(server):
     return run
 
 
+@pytest.mark.slow
 def test_a_version(server, command, capsys):
     command("upload", "--name", "v1")
     command("upload")
@@ -25,6 +26,7 @@ def test_a_version(server, command, capsys):
     assert "has version v1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_schedules(server, command, capsys):
     command("schedule", "--when", "0 0 3 * * *", "--set", "epochs=3")
     (stored,) = server.recurring.values()

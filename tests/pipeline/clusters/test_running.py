@@ -85,12 +85,14 @@ def test_a_model_that_is_refused_is_published_too(workplace):
     assert (workplace.last() / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_failing_step_is_shown_with_its_error(workplace):
     source = f"data_source={workplace.folder}/nowhere"
     line = workplace.error("--set", *places(workplace), source)
     assert re.match(r"error: step download failed: .*/nowhere.* \(log: .*pipeline\.log\)", line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "/of/a/volume"])
 def test_results_that_are_nowhere_but_on_the_cluster(place, here, server):
     server.snapshots.append(("SUCCEEDED", []))
@@ -99,6 +101,7 @@ def test_results_that_are_nowhere_but_on_the_cluster(place, here, server):
     assert "the results are on the cluster" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["CANCELED", "FAILED"])
 def test_a_run_that_somebody_ends(last, here, server):
     server.snapshots.extend([("CANCELING", []), (last, [])])
@@ -107,6 +110,7 @@ def test_a_run_that_somebody_ends(last, here, server):
     assert re.fullmatch(r"error: run [0-9a-f-]+ was terminated \(log: .*\)\n", err)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_as_a_whole(here, server):
     server.snapshots.append(("FAILED", []))
     code, _, err = here()
@@ -130,6 +134,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_go_on(workplace, server):
     assert server.terminated == []
 
 
+@pytest.mark.slow
 def test_a_token_that_expires_says_that_the_run_goes_on(here, server):
     server.snapshots.append(("RUNNING", []))
     server.faults.extend([("GET .*/runs/", None)] * 2 + [("GET .*/runs/", 401)])

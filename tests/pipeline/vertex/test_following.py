@@ -233,6 +233,7 @@ def test_pages_of_logs(vertex):
     assert vertex.sent(r"POST /logging/.*")[1]["pageToken"] == "more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", 503, 429])
 def test_a_poll_that_fails_is_asked_again(vertex, follow, fault):
     vertex.faults.extend([(r"GET .*/run-1", fault)] * 2)

@@ -61,6 +61,7 @@ def test_a_lost_answer_starts_no_second_run(vertex, jobs, package, parameters):
     assert len(jobs.latest()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [429, 500, 502, 503, 504, "cut"])
 def test_a_service_that_fails_for_a_while(vertex, jobs, package, parameters, fault):
     vertex.faults.extend([(CREATE, fault)] * 2)

@@ -70,6 +70,7 @@ def test_the_constant_part_counts_nowhere():
     np.testing.assert_allclose(weights[5:231].sum(1), 1, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_librosa_has_the_same_edges_and_nearly_the_same_triangles():
     ours = log_mel.mel_weights()
     theirs = librosa.filters.mel(
