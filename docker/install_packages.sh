@@ -32,9 +32,14 @@ for library in numba numpy/_core numpy/lib numpy/ma pyarrow matplotlib google/ge
 done
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends binutils >/dev/null
-for library in tensorflow/libtensorflow_cc.so.2 tensorflow/libtensorflow_framework.so.2 \
-    llvmlite/binding/libllvmlite.so; do
+for library in tensorflow/libtensorflow_cc.so.2 tensorflow/libtensorflow_framework.so.2; do
     [ ! -f "$packages/$library" ] || strip --strip-unneeded "$packages/$library"
+done
+# Not what wheels bring of others' libraries (*.libs), whose files were patched after linking.
+for library in apache_beam av cryptography fastavro fontTools h5py kiwisolver llvmlite pyarrow uvloop \
+    zstandard; do
+    [ ! -d "$packages/$library" ] ||
+        find "$packages/$library" -name '*.so*' -type f -exec strip --strip-unneeded {} +
 done
 
 for part in tensorflow nvidia; do

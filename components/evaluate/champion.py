@@ -6,17 +6,19 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import google.api_core.exceptions
 import google.auth.exceptions
-from google.cloud.aiplatform_v1.services.model_service import ModelServiceClient
 
 from components.download.bucket_folder import in_bucket, objects_under
 from components.download.local_store import md5_of
 from trainer.errors import InputError
 from trainer.files import local_path
 from trainer.progress import say
+
+if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1.services.model_service import ModelServiceClient
 
 REGISTERED = "registered"
 """In place of a model's name: the one that this pipeline registers."""
@@ -147,6 +149,11 @@ def _registered(name: str) -> str:
 
 
 def _model_service(location: str) -> ModelServiceClient:
+    # A second to import, which only a champion of the registry is worth.
+    from google.cloud.aiplatform_v1.services.model_service import (  # noqa: PLC0415
+        ModelServiceClient,
+    )
+
     return ModelServiceClient(
         client_options={"api_endpoint": f"{location}-aiplatform.googleapis.com"}
     )

@@ -92,6 +92,31 @@ END
     assert of_ours.strip() == "[]"
 
 
+@pytest.mark.parametrize("kind", ["cpu", "serving"])
+def test_every_library_loads(kind, engine, image):
+    """Stripped as they are; numba's other two thread pools want libraries that it does not bring."""
+    script = """
+        python3 - <<'END'
+import ctypes, os, pathlib, sys
+(packages,) = [pathlib.Path(path) for path in sys.path if path.endswith("site-packages")]
+libraries = [
+    path
+    for path in sorted(packages.rglob("*.so*"))
+    if not {"tensorflow", "nvidia"} & {*path.parts} and path.parent.name != "ufunc"
+]
+for path in libraries:
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        print(error)
+print(len(libraries), flush=True)
+os._exit(0)  # Python's own end is not made for all of them at once.
+END
+    """
+    (count,) = ask(engine, image(kind), script).splitlines()
+    assert int(count) > 50
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bill_of_materials(kind, image, tmp_path):
     path = tmp_path / "bill.json"
