@@ -94,7 +94,7 @@ END
 
 @pytest.mark.parametrize("kind", ["cpu", "serving"])
 def test_every_library_loads(kind, engine, image):
-    """Stripped as they are; numba's other two thread pools want libraries that it does not bring."""
+    """Stripped as they are; numba's other thread pools want libraries that it does not bring."""
     script = """
         python3 - <<'END'
 import ctypes, os, pathlib, sys
