@@ -21,7 +21,7 @@ from tests.conftest import TINY_MODEL
 from trainer.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "6"))
 EPOCHS = 200
 ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -96,11 +97,16 @@ def test_from_files_to_labels(videos, tmp_path):
     assert "random weights" in (tmp_path / "new" / "timeline.html").read_text()
 
     # The same as a DAG, for all of a folder; the broken one is named.
-    said = run("pipeline.run_videos", "--videos", videos, "--model", model, "--runs",
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(videos / "broken.mp4", folder)
+    for video in videos.glob("*[0-3].mp4"):
+        shutil.copy(video, folder)
+    said = run("pipeline.run_videos", "--videos", folder, "--model", model, "--runs",
                tmp_path / "runs", code=3)  # fmt: skip
-    assert f"failed: {videos}/broken.mp4: its 8 bytes are no video" in said
+    assert f"failed: {folder}/broken.mp4: its 8 bytes are no video" in said
     lines = (tmp_path / "runs").glob("*/predictions/predictions.jsonl")
     answers = [json.loads(line) for line in next(lines).read_text().splitlines()]
     right = sum(one["classes"][0]["name"] == one["id"][:-1] for one in answers)
-    assert len(answers) == len(COLOURS) * VIDEOS
+    assert len(answers) == len(COLOURS) * 4
     assert right >= 0.9 * len(answers)
