@@ -165,8 +165,8 @@ def test_bad_input_is_the_step_s_own_line(workplace, tiny_sample):
 
 
 def test_a_step_that_needs_more_memory_than_its_limit(workplace):
-    line = workplace.error("--memory", "download=50m")
-    assert line.startswith("error: step download failed: it needs more memory than 50m (log: ")
+    line = workplace.error("--memory", "download=20m")
+    assert line.startswith("error: step download failed: it needs more memory than 20m (log: ")
 
 
 def test_what_is_not_there_is_said_before_anything(workplace, tmp_path):
