@@ -51,6 +51,7 @@ def test_kind_takes_the_configuration(engine, tmp_path):
 
 def test_a_node_that_can_not_be_pulled_is_one_line(engine, image, tmp_path, monkeypatch):
     monkeypatch.setattr(kind, "cluster_configuration", lambda *_: configuration(tmp_path))
+    monkeypatch.setattr(kind, "_ROOM", 0)  # that a whole cluster takes, which never comes here
     with pytest.raises(InputError, match="the node's image can not be pulled"):
         kind.up(28888, {str(tmp_path): False}, [image("cpu")], 5)
     with pytest.raises(InputError, match=f"there is no cluster {NAME}"):
