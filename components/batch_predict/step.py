@@ -5,6 +5,7 @@ https://cloud.google.com/vertex-ai/docs/predictions/get-batch-predictions
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -65,14 +66,15 @@ def run_batch_predict(project: str, location: str, model: str, batch: Batch) -> 
         job = _of_run(title) or _submitted(title, sources, model, batch)
         begun = time.monotonic()
         say("batch_predict", f"{title}: {job.resource_name}")
-        with ended_by_signals("batch_predict", "the job is cancelled"):
-            try:
-                while job.state not in _ENDED:
-                    time.sleep(POLL_SECONDS)
-            except BaseException:
-                # Nobody would wait for it, and it would be paid for.
-                job.cancel()
-                raise
+        with (
+            ended_by_signals("batch_predict", "the job is cancelled"),
+            contextlib.ExitStack() as unless_it_ends,
+        ):
+            # Nobody would wait for it, and it would be paid for.
+            unless_it_ends.callback(job.cancel)
+            while job.state not in _ENDED:
+                time.sleep(POLL_SECONDS)
+            unless_it_ends.pop_all()
         taken = duration(time.monotonic() - begun)
     if job.state != JobState.JOB_STATE_SUCCEEDED:
         said = " ".join(str(job.error.message if job.error else "").split()) or "no reason is given"

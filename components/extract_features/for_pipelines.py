@@ -14,6 +14,7 @@ from components.extract_features.decoder_process import Limits
 from components.extract_features.features import Pace, decoders
 from components.extract_features.model_features import (
     check_level,
+    extractor_of_model,
     features_of_model,
     vocabulary_of_model,
 )
@@ -64,9 +65,9 @@ def run_step(
         names = read_vocabulary(local_path(vocabulary)) if vocabulary else None
         if folder:
             check_level(folder)
-            source = features_of_model(folder, weights)
-            file = folder / FEATURE_EXTRACTOR
-            extractor = str(file) if file.is_file() else ""
+            made = extractor_of_model(folder)
+            source = features_of_model(folder, made, weights)
+            extractor = str(folder / FEATURE_EXTRACTOR) if made else ""
             names = names or vocabulary_of_model(folder)
         request = Request(
             videos=videos,

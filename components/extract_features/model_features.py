@@ -45,7 +45,9 @@ def extractor_of_model(folder: Path) -> FeatureExtractor | None:
     return kept
 
 
-def features_of_model(folder: Path, weights: str, instead: str = "") -> NetworkSource:
+def features_of_model(
+    folder: Path, made: FeatureExtractor | None, weights: str, instead: str = ""
+) -> NetworkSource:
     """The networks of a model's features.
 
     A model of own videos has its extractor beside it; any other one but that of the built-in
@@ -53,13 +55,14 @@ def features_of_model(folder: Path, weights: str, instead: str = "") -> NetworkS
 
     Args:
         folder: of an exported model.
+        made: its `extractor_of_model`.
         weights: see `NetworkSource`.
         instead: what the caller offers where no network makes such features, for the message.
 
     Raises:
         InputError: no network makes such features.
     """
-    if made := extractor_of_model(folder):
+    if made:
         return NetworkSource.of_extractor(made, weights, str(folder / FEATURE_EXTRACTOR))
     if data_source(folder, read_about(folder)) == SAMPLE:
         raise InputError(

@@ -13,7 +13,11 @@ from trainer.errors import InputError
 from trainer.feature_networks.feature_extractor import FeatureExtractor, NetworkId
 from trainer.feature_networks.frame_network import YOUTUBE8M_NETWORK
 from trainer.feature_networks.inception_graph import InceptionGraph
-from trainer.feature_networks.inception_v3 import InceptionV3
+from trainer.feature_networks.inception_v3 import (
+    IMAGENET_NETWORK,
+    RANDOM_NETWORK,
+    InceptionV3,
+)
 from trainer.feature_networks.projection import Projection, check_pair
 from trainer.feature_networks.vggish import VGGish
 from trainer.feature_networks.vggish_weights import load_vggish_pca
@@ -21,11 +25,7 @@ from trainer.parameter import nearest
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGGISH_FILE, VGGISH_PCA_FILE = "vggish_model.ckpt", "vggish_pca_params.npz"
-_BY_NETWORK = {
-    YOUTUBE8M_NETWORK: YOUTUBE8M,
-    "inception-v3-imagenet": IMAGENET,
-    "inception-v3-random": RANDOM,
-}
+_NETWORKS = {YOUTUBE8M: YOUTUBE8M_NETWORK, IMAGENET: IMAGENET_NETWORK, RANDOM: RANDOM_NETWORK}
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -58,9 +58,10 @@ class NetworkSource:
             InputError: they are none that are known here.
         """
         name = extractor.rgb_network.name
-        if name not in _BY_NETWORK:
-            raise InputError(f"{file}: its network {name} is none of {', '.join(_BY_NETWORK)}")
-        return cls(_BY_NETWORK[name], weights, extractor.seed or 0)
+        for features, network in _NETWORKS.items():
+            if network == name:
+                return cls(features, weights, extractor.seed or 0)
+        raise InputError(f"{file}: its network {name} is none of {', '.join(_NETWORKS.values())}")
 
     @property
     def random_seed(self) -> int | None:
@@ -77,7 +78,7 @@ class NetworkSource:
         """
         if self.features != YOUTUBE8M:
             if pca:
-                check_pair(f"inception-v3-{self.features}", Projection.youtube8m(pca))
+                check_pair(_NETWORKS[self.features], Projection.youtube8m(pca))
             return None
         with local_folder(self.weights, "weights") as folder:
             rgb = Projection.youtube8m(pca or folder)

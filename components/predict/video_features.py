@@ -72,7 +72,7 @@ def source_for(
     if kept and seed not in (None, kept.seed):
         raise InputError(f"seed is {seed}, expected {kept.seed}, of the features of {model.folder}")
     instead = ", or --random-weights to see how it goes"
-    return features_of_model(model.folder, weights, instead), kept
+    return features_of_model(model.folder, kept, weights, instead), kept
 
 
 def look_at(

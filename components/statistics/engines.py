@@ -278,10 +278,9 @@ def wait_or_cancel(job: Any, step: str) -> None:
     with ended_by_signals(step, "its job is cancelled"):
         try:
             job.wait_until_finish()
-        except BaseException:
+        finally:
             if not PipelineState.is_terminal(job.state):
                 job.cancel()
-            raise
 
 
 def is_service(options: PipelineOptions) -> bool:

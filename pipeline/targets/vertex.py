@@ -65,7 +65,7 @@ class VertexTarget(Target):
         """How many a step has that is no custom job; all of the type that trains."""
         counts = {
             "evaluate": self.settings.evaluate_accelerators,
-            # One process extracts, on one: decoding on processors bounds it long before another.
+            # One process extracts, and its networks run on one.
             "extract-features": int(self.settings.extract_accelerator),
         }
         return counts.get(step, 0)

@@ -32,6 +32,7 @@ PUBLISHED = {
 }
 """MD5 of Keras's files of weights, as in keras/src/applications/inception_v3.py of 3.15, and
 whether the file has the classifier (its name then lacks `_notop`)."""
+IMAGENET_NETWORK, RANDOM_NETWORK = "inception-v3-imagenet", "inception-v3-random"
 _GAIN = 2 / (1 - 1 / np.pi)
 
 
@@ -67,7 +68,7 @@ class InceptionV3:
             InputError: the file is absent or not as it was published, or the download failed.
         """
         if path is None:
-            return cls("inception-v3-imagenet", _downloaded())
+            return cls(IMAGENET_NETWORK, _downloaded())
         file = Path(path)
         if not file.is_file():
             raise InputError(
@@ -86,7 +87,7 @@ class InceptionV3:
         model.load_weights(file)
         if PUBLISHED[found]:
             model = keras.Model(model.inputs, model.get_layer("avg_pool").output)
-        return cls("inception-v3-imagenet", model)
+        return cls(IMAGENET_NETWORK, model)
 
     @classmethod
     def random(cls, seed: int) -> InceptionV3:
@@ -107,7 +108,7 @@ class InceptionV3:
                 values -= values.mean(axis=(0, 1, 2))
                 values *= np.float32(np.sqrt(_GAIN / np.prod(weight.shape[:3])))
                 weight.assign(values)
-        return cls("inception-v3-random", model)
+        return cls(RANDOM_NETWORK, model)
 
     def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pooled features float32 [N,2048] of frames float32 [N,299,299,3] (RGB, 0 … 255).

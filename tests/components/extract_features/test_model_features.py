@@ -32,6 +32,10 @@ def write_about(folder, **about):
     (folder / "export.json").write_text(json.dumps(known | about))
 
 
+def features_of(folder):
+    return features_of_model(folder, extractor_of_model(folder), "w")
+
+
 @pytest.mark.parametrize(
     ("network", "seed", "source"),
     [
@@ -44,27 +48,27 @@ def test_a_model_of_own_videos_has_its_extractor_beside_it(network, seed, source
     made = extractor(network, seed)
     made.write(tmp_path)
     write_about(tmp_path, data_source="videos", feature_extractor=made.digest)
-    assert features_of_model(tmp_path, "w") == source
+    assert features_of(tmp_path) == source
     assert extractor_of_model(tmp_path).digest == made.digest
 
 
 @pytest.mark.parametrize("about", [{}, {"data_source": "youtube8m:2/frame"}, {"data_source": "/d"}])
 def test_any_other_takes_the_features_of_youtube8m(about, tmp_path):
     write_about(tmp_path, **about)
-    assert features_of_model(tmp_path, "w") == NetworkSource("youtube8m", "w")
+    assert features_of(tmp_path) == NetworkSource("youtube8m", "w")
     assert extractor_of_model(tmp_path) is None
 
 
 def test_no_network_makes_the_samples_features(tmp_path):
     write_about(tmp_path, data_source="sample", feature_extractor="")
     with pytest.raises(InputError, match="was trained on the built-in sample, whose features are"):
-        features_of_model(tmp_path, "w")
+        features_of(tmp_path)
 
 
 def test_an_extractor_that_went_away_is_missed(tmp_path):
     write_about(tmp_path, data_source="videos", feature_extractor="a" * 32)
     with pytest.raises(InputError, match=r"feature_extractor\.npz: no such file, but export\.json"):
-        features_of_model(tmp_path, "w")
+        features_of(tmp_path)
 
 
 def test_records_for_a_model_have_its_classes(tmp_path):
@@ -82,4 +86,4 @@ def test_an_unknown_network(tmp_path):
     made.write(tmp_path)
     write_about(tmp_path, feature_extractor=made.digest)
     with pytest.raises(InputError, match="its network resnet is none of inception-2015-12-05"):
-        features_of_model(tmp_path, "w")
+        features_of(tmp_path)
